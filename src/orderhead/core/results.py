@@ -1,0 +1,83 @@
+"""`results.jsonl`: one line a number, appended, read back leniently (a killed run may leave half a line)."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+@cache
+def commit() -> str:
+    """The short commit of the source tree, with `+` where it has changes; the version where there is no git."""
+    here = Path(__file__).parent
+    try:
+        run = lambda *a: subprocess.run(["git", "-C", str(here), *a], capture_output=True, text=True, check=True).stdout  # noqa: E731
+        return run("rev-parse", "--short", "HEAD").strip() + ("+" if run("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number: what was measured, of what, how, and how sure it is.
+
+    `ci` is a 95 % interval [lo, hi] (None where the number has none), `n` the images behind it, `seconds` the wall
+    time that it cost, `protocol` every setting that can change it.
+    """
+
+    study: str
+    row: str
+    metric: str
+    value: float
+    ci: tuple[float, float] | None
+    n: int
+    protocol: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    commit: str = field(default_factory=commit)
+    date: str = field(default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"))
+
+    def line(self) -> str:
+        return json.dumps(asdict(self), allow_nan=False) + "\n"
+
+
+def append(path: str | Path, results: Iterable[Result]) -> None:
+    """Append whole lines in one write; a half line left by a killed run is closed first."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(r.line() for r in results)
+    with open(path, "ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                text = "\n" + text
+        file.write(text.encode())
+
+
+def read(path: str | Path) -> list[Result]:
+    """The results in the file, later lines replacing earlier ones of the same study, row, metric and protocol.
+
+    A damaged line is passed over. ValueError where the file is missing or holds no result.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no {path.name} in {path.parent}; run `orderhead demo` or `orderhead compare` there first")
+    found: dict[tuple[str, str, str, str], Result] = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+            record["ci"] = tuple(record["ci"]) if record["ci"] else None
+            result = Result(**record)
+        except (json.JSONDecodeError, TypeError, KeyError):
+            continue
+        key = (result.study, result.row, result.metric, json.dumps(result.protocol, sort_keys=True))
+        found[key] = result
+    if not found:
+        raise ValueError(f"{path} holds no result")
+    return list(found.values())

@@ -1,0 +1,1 @@
+"""Datasets, cached latents, deterministic batches."""

@@ -1,0 +1,1 @@
+"""Features -> a number with an error bar."""

@@ -1,0 +1,119 @@
+"""A results folder -> `report.html`: one file, no request to anywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from orderhead.core.files import write_text
+from orderhead.report import cards, markup, table
+from orderhead.report.answer import answer, extremes, text
+from orderhead.report.load import Report, load
+
+FLAGS = {
+    "steps": "--steps", "denoise_steps": "--denoise-steps", "cfg_scale": "--cfg", "cfg_schedule": "--cfg-schedule",
+    "temperature": "--temperature", "rescore": "--rescore", "seed": "--seed",
+}  # fmt: skip
+
+
+def build(folder: str | Path) -> Path:
+    """Write `folder/report.html` from run.json, results.jsonl, traces, panels and curves; whole or not at all.
+
+    Files that are missing leave gaps, damaged ones a note on the page. ValueError, one line, without run.json or
+    results.jsonl.
+    """
+    folder = Path(folder)
+    path = folder / "report.html"
+    write_text(path, render(load(folder), folder))
+    return path
+
+
+def render(report: Report, folder: Path) -> str:
+    """The page as text."""
+    found = cards.pictures(report) if any(r.panels for r in report.measured) else {}
+    sections = {
+        "Table": table.section(report) if report.measured else "",
+        "Gallery": cards.gallery(report, found),
+        "Orders": cards.cards(report, found),
+        "Curves": cards.curves(report),
+        "Protocol": _protocol(report, folder),
+    }
+    js = _asset("page.js")
+    return Template(_asset("page.html")).substitute(
+        title=escape(report.title),
+        script_hash=_hash(js),
+        css=_asset("page.css"),
+        kicker=_kicker(report),
+        answer=_answer(report),
+        extremes=escape(extremes(report)),
+        notes=_notes(report),
+        nav="".join(f'<a href="#{name.lower()}">{name}</a>' for name, section in sections.items() if section),
+        sections="\n".join(sections.values()),
+        footer=f"orderhead · {escape(report.provenance)}",
+        data=markup.inert_json(cards.gallery_data(report, found)),
+        js=js,
+    )
+
+
+def _asset(name: str) -> str:
+    return (resources.files("orderhead.report") / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """The script's source expression: the browser runs this script and no other."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _kicker(report: Report) -> str:
+    cells = f"{report.grid.h} \N{MULTIPLICATION SIGN} {report.grid.w} cells"
+    return f"{escape(report.title)} <span>{escape(report.study)} · {escape(report.body)} · {cells}</span>"
+
+
+def _answer(report: Report) -> str:
+    kinds = {"better": "better", "worse": "worse", "no evidence": "open"}
+    parts = answer(report)
+    marked = [f'<em class="{kinds[kind]}">{escape(part)}</em>' if kind else escape(part) for part, kind in parts]
+    assert text(parts)
+    return "".join(marked)
+
+
+def _notes(report: Report) -> str:
+    waiting = [r.order for r in report.rows if not r.numbers]
+    notes = [*report.notes, *([f"not measured yet: {', '.join(waiting)}"] if waiting else [])]
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return f'<ul class="notes" role="note">{items}</ul>' if items else ""
+
+
+def command(report: Report, folder: Path) -> str:
+    """The command that measures this folder again."""
+    if report.command:
+        return report.command
+    words = ["orderhead", report.study]
+    words += ["--body", report.body] if report.study != "demo" else []
+    words += ["--orders", ",".join(r.order for r in report.rows), "--images", str(report.images)]
+    allowed = ("steps", "seed") if report.study == "demo" else tuple(FLAGS)
+    for name in allowed:
+        if name in report.protocol:
+            words += [FLAGS[name], table.shown(report.protocol[name])]
+    where = folder.name if folder.is_absolute() else str(folder)
+    return shlex.join([*words, "--out", where or "."])
+
+
+def _protocol(report: Report, folder: Path) -> str:
+    pairs = [
+        ("body", report.body),
+        ("grid", f"{report.grid.h} \N{MULTIPLICATION SIGN} {report.grid.w}"),
+        ("images an order", str(report.images)),
+    ]
+    pairs += [(k.replace("_", " "), table.shown(v)) for k, v in report.protocol.items()]
+    pairs.append(("reference", report.real_name + (f", {report.real_n:,} images" if report.real_n else "")))
+    return Template(_asset("protocol.html")).substitute(
+        settings=markup.listing(pairs, "settings"),
+        baseline=escape(report.baseline),
+        command=escape(command(report, folder)),
+    )

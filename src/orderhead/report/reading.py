@@ -1,0 +1,65 @@
+"""How to read each number: its name on the page, which way is better, one sentence of explanation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Reading:
+    """`short` heads a column, `title` names it in prose; `higher` = higher is better."""
+
+    short: str
+    title: str
+    higher: bool
+    explain: str
+
+
+READINGS: dict[str, Reading] = {
+    "fd": Reading(
+        "FD", "Frechet distance", False,
+        "Distance between two Gaussians fitted to the features of generated and of real images; 0 = same statistics.",
+    ),
+    "agreement": Reading(
+        "Agreement", "class agreement", True,
+        "Share of images in which an independent network sees the class that was asked for.",
+    ),
+    "is": Reading(
+        "IS", "Inception-style score", True,
+        "Effective number of classes that are both recognised with certainty and used evenly.",
+    ),
+    "kid": Reading(
+        "KID", "kernel distance", False,
+        "Unbiased kernel MMD between the features of generated and of real images; 0 or below = no difference seen.",
+    ),
+    "precision": Reading(
+        "Precision", "precision", True,
+        "Share of generated images that lie among the real ones in feature space: fidelity.",
+    ),
+    "recall": Reading(
+        "Recall", "recall", True,
+        "Share of real images that lie among the generated ones in feature space: diversity.",
+    ),
+    "auc": Reading(
+        "AUC", "area under confidence", True,
+        "Mean confidence of a classifier in the true class during generation, over the fraction of steps.",
+    ),
+    "auac": Reading(
+        "AUAC", "area under accuracy", True,
+        "Mean top-1 accuracy of that classifier during generation, over the fraction of tokens revealed.",
+    ),
+    "seconds_per_image": Reading(
+        "Cost", "seconds per image", False,
+        "Wall time per image of the whole run of that order, decoding included, on the machine that measured it.",
+    ),
+}  # fmt: skip
+
+LINTER: dict[str, tuple[str, str]] = {
+    "same_step_pairs": ("same-step neighbours", "pairs of adjacent cells drawn in one step, blind to each other"),
+    "visible_neighbours": (
+        "visible neighbours",
+        "mean number of the 8 neighbours that are visible when a cell is drawn",
+    ),
+    "mean_guidance": ("mean guidance", "guidance scale that a cell gets, averaged over cells"),
+    "entropy_bits": ("order entropy", "bits: how much the order varies from image to image; 0 = always the same"),
+}

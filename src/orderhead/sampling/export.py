@@ -1,0 +1,87 @@
+"""Samples as files to look at: a grid, an animation of how it was revealed, arrays, single pictures.
+
+Legend: N images, H W pixels, h w cells, T steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from orderhead.core.files import replacing
+from orderhead.core.grid import Grid
+from orderhead.sampling.sample import Samples, decode_tokens
+
+MASKED = 0.2  # the grey of a cell that is not revealed yet, in [-1, 1]
+GIF_SECONDS, GIF_HOLD_SECONDS = 3.0, 1.5
+GIF_SIDE = 128  # images smaller than this are enlarged in animations
+
+
+def to_uint8(images_NCHW: Tensor) -> np.ndarray:
+    """Floats in [-1, 1] -> uint8 (N, C, H, W), rounded."""
+    return ((images_NCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+
+
+def picture(images_NCHW: Tensor, padding: int = 2) -> Image.Image:
+    """All images side by side in a near-square grid on white."""
+    columns = math.ceil(math.sqrt(len(images_NCHW)))
+    sheet = make_grid(torch.from_numpy(to_uint8(images_NCHW)), nrow=columns, padding=padding, pad_value=255)
+    return Image.fromarray(sheet.permute(1, 2, 0).numpy())
+
+
+def reveal_frames(samples: Samples, grid: Grid) -> list[Tensor]:
+    """T + 1 times the images (N, C, H, W): nothing revealed, then after each step; masked cells are grey.
+
+    A revealed token never changes, so each frame is the decoded final tokens with masked cells at zero.
+    """
+    masks_TBL = np.concatenate([np.ones_like(samples.trace.step_BL, bool)[None], samples.trace.masks_TBL()])
+    frames = []
+    for mask_BL in map(torch.from_numpy, masks_TBL):
+        visible = (~mask_BL[..., None]).to(samples.tokens_BLC)
+        images = decode_tokens(samples.tokens_BLC * visible, samples.tokenizer)
+        cells = mask_BL.reshape(-1, 1, grid.h, grid.w).float()
+        hidden = torch.nn.functional.interpolate(cells, images.shape[-2:], mode="nearest").bool()
+        frames.append(images.masked_fill(hidden, MASKED))
+    return frames
+
+
+def save_png(samples: Samples, grid: Grid, path: Path) -> None:
+    """All images in one picture."""
+    picture(samples.images_BCHW).save(path, format="PNG")
+
+
+def save_gif(samples: Samples, grid: Grid, path: Path) -> None:
+    """The images as they are revealed, step by step; the last frame stays a while."""
+    frames = reveal_frames(samples, grid)
+    factor = max(1, GIF_SIDE // frames[0].shape[-1])
+    first, *rest = [picture(frame.repeat_interleave(factor, 2).repeat_interleave(factor, 3)) for frame in frames]
+    each = max(40, round(1000 * GIF_SECONDS / len(frames)))
+    durations = [each] * len(rest) + [round(1000 * GIF_HOLD_SECONDS)]
+    first.save(path, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+
+
+def save_npz(samples: Samples, grid: Grid, path: Path) -> None:
+    """`images` uint8 (N, H, W, C), `tokens` float32 (N, L, C), `order` (N, L), `counts` (T,), `labels` (N,)."""
+    images = to_uint8(samples.images_BCHW).transpose(0, 2, 3, 1)
+    tokens, trace = samples.tokens_BLC.float().cpu().numpy(), samples.trace
+    np.savez_compressed(
+        path, images=images, tokens=tokens, order=trace.order_BL, counts=trace.counts_T, labels=trace.labels_B
+    )
+
+
+def save_folder(samples: Samples, folder: Path, start: int = 0) -> None:
+    """One PNG an image, `00000.png` upwards from number `start`; each is whole or absent."""
+    for number, image in enumerate(to_uint8(samples.images_BCHW).transpose(0, 2, 3, 1), start):
+        with replacing(folder / f"{number:05d}.png") as temporary:
+            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(temporary, format="PNG")
+
+
+EXPORTS: Mapping[str, Callable[[Samples, Grid, Path], None]] = {".png": save_png, ".gif": save_gif, ".npz": save_npz}
+"""File ending -> how samples are written."""

@@ -1,0 +1,189 @@
+"""`sample`: images from a body under an order, with every setting by name.
+
+Legend: B images, L cells, C channels, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orderhead.body.load import load_tokenizer
+from orderhead.body.mar import MAR
+from orderhead.core.names import lookup, unknown
+from orderhead.core.rng import Official, Paired, Randomness
+from orderhead.orders.policy import POLICIES, Policy
+from orderhead.orders.spatial import SCHEDULE_OF
+from orderhead.orders.state import DecodeState
+from orderhead.sampling import guidance as guide
+from orderhead.sampling.sampler import decode, diffusion_draw, plain, with_null
+from orderhead.sampling.schedule import counts_of, rescore_steps
+from orderhead.sampling.solvers import SOLVERS, Denoising
+from orderhead.sampling.trace import Recorder, Trace
+
+CFG_SCHEDULES = ("linear", "constant", "equalized")
+PILOT_IMAGES = 256  # orders drawn to find the mean guidance of a cell
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What `sample` gives: tokens (B, L, C), the trace, and images on demand."""
+
+    tokens_BLC: Tensor
+    trace: Trace
+    tokenizer: str
+
+    @cached_property
+    def images_BCHW(self) -> Tensor:
+        """Decoded images, float in [-1, 1], on the CPU. ValueError where the body names no tokenizer that is here."""
+        return decode_tokens(self.tokens_BLC, self.tokenizer)
+
+
+@torch.no_grad()
+def decode_tokens(tokens_BLC: Tensor, tokenizer: str, batch: int = 64) -> Tensor:
+    """Tokens (B, L, C) -> images (B, C, H, W) in [-1, 1], on the CPU."""
+    model = load_tokenizer(tokenizer).to(tokens_BLC.device)
+    return torch.cat([model.decode(chunk).float().cpu() for chunk in tokens_BLC.split(batch)])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of a run but the images' numbers and labels. The defaults are the study's.
+
+    `order`: a name of `POLICIES` or a policy. `schedule`: cosine, linear, one_by_one, or explicit counts; None takes
+    the order's own (cosine, but for `ar_*`). `x0_bound`: None takes the body's own. `rng`: `paired`, or `official`
+    for the published code's random stream.
+    """
+
+    order: str | Policy = "random"
+    steps: int = 64
+    denoise_steps: int = 100
+    cfg_scale: float = 1.0
+    cfg_schedule: str = "linear"
+    temperature: float = 1.0
+    rescore: int | str = 1
+    seed: int = 0
+    rng: str = "paired"
+    schedule: str | Sequence[int] | None = None
+    solver: str = "ancestral"
+    x0_bound: float | None = None
+
+    def policy(self) -> Policy:
+        return lookup("order", self.order, POLICIES) if isinstance(self.order, str) else self.order
+
+    def counts(self, cells: int) -> tuple[int, ...]:
+        schedule = self.schedule
+        if schedule is None:
+            schedule = SCHEDULE_OF.get(self.order, "cosine") if isinstance(self.order, str) else "cosine"
+        return counts_of(schedule, self.steps, cells)
+
+    def randomness(self, cells: int) -> Randomness:
+        if self.rng == "official":
+            return Official(self.seed, cells, guided=self.cfg_scale != 1)
+        if self.rng != "paired":
+            raise unknown("rng", self.rng, ("paired", "official"))
+        return Paired(self.seed)
+
+    def denoising(self, body: MAR) -> Denoising:
+        """ValueError for a setting out of range."""
+        own = None if self.rng == "official" else body.config.token_bound
+        bound = self.x0_bound or own or float("inf")
+        return Denoising(self.denoise_steps, self.temperature, bound)
+
+
+def _guidance(settings: Settings, body: MAR, state: DecodeState, policy: Policy) -> guide.Guidance | None:
+    """None where cfg is 1: no second half is computed at all."""
+    if settings.cfg_schedule not in CFG_SCHEDULES:
+        raise unknown("cfg schedule", settings.cfg_schedule, CFG_SCHEDULES)
+    if settings.cfg_scale == 1:
+        return None
+    if settings.cfg_schedule == "constant":
+        return guide.constant(settings.cfg_scale)
+    if settings.cfg_schedule == "linear":
+        return guide.linear(settings.cfg_scale)
+    return guide.equalized(settings.cfg_scale, _pilot_orders(body, state, policy), state.counts)
+
+
+def _pilot_orders(body: MAR, state: DecodeState, policy: Policy) -> np.ndarray:
+    """Draws (N, L) of an order from the all-masked z, over images 0 .. N - 1 and their labels in turn."""
+    index = torch.arange(PILOT_IMAGES, device=state.labels_B.device)
+    labels = index % body.config.classes
+    pilot = DecodeState.start(state.grid, body.config.channels, labels, index, state.counts, state.rng)
+    with torch.no_grad():
+        scores = torch.cat([policy(plain(body)(_rows(pilot, rows))).cpu() for rows in index.split(32)])
+    return scores.argsort(dim=1, descending=True, stable=True).numpy()
+
+
+def _rows(state: DecodeState, rows: Tensor) -> DecodeState:
+    names = ("tokens_BLC", "mask_BL", "labels_B", "index_B")
+    return replace(state, **{name: getattr(state, name)[rows] for name in names})
+
+
+def _start(settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, known: tuple | None) -> DecodeState:
+    """The state before the first step. ValueError where images of one call know different numbers of cells."""
+    grid, masked = body.grid, body.grid.L
+    if known is not None:
+        mask_BL = known[1].bool().expand(len(labels_B), grid.L)
+        numbers = mask_BL.sum(1).unique()
+        if len(numbers) != 1 or numbers.item() == 0:
+            raise ValueError(f"all images of one call have the same number (> 0) of unknown cells; got {numbers.tolist()}")
+        masked = int(numbers)
+    counts = settings.counts(masked)
+    state = DecodeState.start(grid, body.config.channels, labels_B, index_B, counts, settings.randomness(grid.L))
+    return state if known is None else state.given(known[0].expand(len(labels_B), -1, -1), mask_BL)
+
+
+def sample(
+    body: MAR,
+    labels_B: Sequence[int] | Tensor,
+    order: str | Policy = "random",
+    *,
+    steps: int = 64,
+    denoise_steps: int = 100,
+    cfg_scale: float = 1.0,
+    cfg_schedule: str = "linear",
+    temperature: float = 1.0,
+    rescore: int | str = 1,
+    seed: int = 0,
+    rng: str = "paired",
+    schedule: str | Sequence[int] | None = None,
+    solver: str = "ancestral",
+    x0_bound: float | None = None,
+    known: tuple[Tensor, Tensor] | None = None,
+    index_B: Sequence[int] | Tensor | None = None,
+) -> Samples:
+    """Sample one image for each label, all in one batch.
+
+    `labels_B`: integers, -1 for no class. `known`: (tokens (B, L, C), mask (B, L), True = to be generated) for
+    inpainting. `index_B` numbers the images (0, 1, ... by default): with `rng="paired"` an image is a function of
+    (seed, number, label) alone. For the other settings see `Settings`.
+
+    ValueError for an unknown name (with the nearest match) or a setting out of range.
+    """
+    settings = Settings(
+        order, steps, denoise_steps, cfg_scale, cfg_schedule, temperature, rescore, seed, rng, schedule, solver, x0_bound
+    )
+    labels = torch.as_tensor(labels_B, dtype=torch.long, device=body.device)
+    index = torch.arange(len(labels)) if index_B is None else torch.as_tensor(index_B)
+    return run(settings, body, labels, index, known)
+
+
+def run(settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, known: tuple | None = None) -> Samples:
+    """`sample` with its settings in one object."""
+    if len(labels_B) == 0:
+        raise ValueError("no images were asked for; give at least one label")
+    body.eval()
+    policy, state = settings.policy(), _start(settings, body, labels_B, index_B, known)
+    guidance = _guidance(settings, body, state, policy)
+    solver = lookup("solver", settings.solver, SOLVERS)
+    draw = diffusion_draw(body, solver, settings.denoising(body), guidance, body.config.channels)
+    predict = plain(body) if guidance is None else with_null(body)
+    recorder = Recorder(state.counts)
+    asked = rescore_steps(settings.rescore, len(state.counts))
+    tokens = decode(state, predict, policy, draw, recorder, asked).tokens_BLC
+    return Samples(tokens, recorder.trace(labels_B), body.config.tokenizer)

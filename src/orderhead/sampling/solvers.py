@@ -1,0 +1,82 @@
+"""From starting noise to a token: the published ancestral sampler, and a deterministic one for few steps.
+
+A solver maps (denoise, noise, settings) to tokens; it knows neither orders nor guidance.
+
+Legend: N tokens, C channels, K denoising steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orderhead.body.diffusion import Denoiser, Diffusion, cosine_betas, log_variance, posterior_mean, predict_x0
+
+Noise = Callable[[int], Tensor]
+"""k -> standard normals (N, C): 0 is where the solver starts, k >= 1 what its k-th step adds."""
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """Settings that all solvers share.
+
+    `temperature` multiplies the noise that is added (the published meaning); `x0_bound` clamps every predicted token
+    to [-bound, bound] (infinity is the published code: small bodies diverge there with few steps).
+    """
+
+    steps: int = 100
+    temperature: float = 1.0
+    x0_bound: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not (self.temperature >= 0 and self.x0_bound > 0):
+            raise ValueError(f"temperature >= 0 and x0_bound > 0, got {self.temperature} and {self.x0_bound}")
+
+
+Solver = Callable[[Denoiser, Noise, Denoising], Tensor]
+
+
+def ancestral(denoise: Denoiser, noise: Noise, settings: Denoising) -> Tensor:
+    """Ancestral sampling (DDPM algorithm 2, learned variance), respaced from 1000 steps: MAR as published."""
+    process, x_NC = Diffusion.cosine(settings.steps), noise(0)
+    for i in reversed(range(settings.steps)):
+        i_N = torch.full((len(x_NC),), i, device=x_NC.device)
+        t_N = torch.full_like(i_N, int(process.timestep_K[i]))
+        epsilon, fraction = denoise(x_NC, t_N).chunk(2, dim=-1)
+        mean = posterior_mean(process, predict_x0(process, x_NC, i_N, epsilon, settings.x0_bound), x_NC, i_N)
+        fresh = noise(settings.steps - i)
+        std = (0.5 * log_variance(process, fraction, i_N)).exp()
+        x_NC = mean + (std * fresh * settings.temperature if i > 0 else 0)
+    return x_NC
+
+
+def dpm(denoise: Denoiser, noise: Noise, settings: Denoising, start: int = 950) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2) on `steps` timesteps from t = 950 down to 0, no noise added.
+
+    It starts below the last timesteps, where the cosine schedule divides by almost nothing. The temperature scales the
+    starting noise.
+    """
+    t_K = np.linspace(min(start, 950), 0, settings.steps).round().astype(int)
+    alpha_bar = np.cumprod(1 - cosine_betas())[t_K]
+    alpha_K, sigma_K = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
+    lambda_K = np.log(alpha_K / sigma_K)
+    x_NC, previous = noise(0) * settings.temperature * sigma_K[0], None
+    for k, t in enumerate(t_K.tolist()):
+        epsilon = denoise(x_NC, torch.full((len(x_NC),), t, device=x_NC.device)).chunk(2, dim=-1)[0]
+        x0 = ((x_NC - sigma_K[k] * epsilon) / alpha_K[k]).clamp(-settings.x0_bound, settings.x0_bound)
+        if k == settings.steps - 1:
+            return x0
+        h, blend = lambda_K[k + 1] - lambda_K[k], x0
+        if previous is not None:
+            share = h / (2 * (lambda_K[k] - lambda_K[k - 1]))
+            blend = (1 + share) * x0 - share * previous
+        x_NC, previous = sigma_K[k + 1] / sigma_K[k] * x_NC - alpha_K[k + 1] * math.expm1(-h) * blend, x0
+    raise AssertionError("settings.steps >= 1")
+
+
+SOLVERS: Mapping[str, Solver] = {"ancestral": ancestral, "dpm": dpm}

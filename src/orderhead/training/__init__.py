@@ -1,0 +1,1 @@
+"""One loop; losses for tokenizers, bodies, classifiers (and heads)."""

@@ -1,0 +1,192 @@
+"""The training loop: AdamW, warm-up and cool-down, EMA, clipping, whole checkpoints, a clear stop when it diverges.
+
+Step t's batch and randomness are functions of (seed, t), so nothing random has to be saved: a run that was killed at
+any moment and started again ends, on a CPU, in the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from orderhead.core.checkpoint import load_tensors, save_tensors
+from orderhead.core.device import default_device
+from orderhead.core.rng import torch_generator
+from orderhead.data.loader import batch_indices
+
+Loss = Callable[[nn.Module, Tensor, torch.Generator], tuple[Tensor, dict[str, float]]]
+"""model, item indices (B,), generator -> scalar loss, further numbers to log."""
+
+Evaluation = Callable[[nn.Module, int], dict[str, float]]
+"""the averaged model, images seen -> numbers to log."""
+
+
+class TrainingDivergedError(ValueError):
+    """The loss or a gradient is no finite number. The last checkpoint is the last good one."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast. lr = base_lr * batch / 256, after a linear warm-up, with a linear cool-down to zero."""
+
+    images: int
+    batch: int = 64
+    base_lr: float = 4e-3
+    warmup_images: int = 10_000
+    cooldown_images: int = 0
+    weight_decay: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float = 3.0
+    ema_decay: float = 0.999
+    seed: int = 0
+    checkpoint_seconds: float = 60.0
+
+    @property
+    def steps(self) -> int:
+        return math.ceil(self.images / self.batch)
+
+    def lr(self, step: int) -> float:
+        """The learning rate of step `step` (0 is the first)."""
+        seen = (step + 1) * self.batch
+        up = min(1.0, seen / max(self.warmup_images, 1))
+        down = min(1.0, max(0.0, (self.images - seen + self.batch) / max(self.cooldown_images, 1)))
+        return self.base_lr * self.batch / 256 * up * down
+
+
+@dataclass
+class _Run:
+    """Everything that a checkpoint holds."""
+
+    model: nn.Module
+    ema: nn.Module
+    optimizer: torch.optim.AdamW
+    step: int = 0
+    seconds: float = 0.0
+
+    def named(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def save(self, path: Path) -> None:
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+        for name, parameter in self.named().items():
+            tensors |= {f"optimizer.{name}.{k}": v for k, v in self.optimizer.state[parameter].items()}
+        save_tensors(path, tensors, {"step": str(self.step), "seconds": repr(self.seconds)})
+
+    def load(self, path: Path) -> None:
+        tensors = load_tensors(path)
+        with safe_open(path, "pt") as file:
+            self.step, self.seconds = int(file.metadata()["step"]), float(file.metadata()["seconds"])
+        part = lambda prefix: {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}  # noqa: E731
+        try:
+            self.model.load_state_dict(part("model."))
+            self.ema.load_state_dict(part("ema."))
+        except RuntimeError:
+            raise ValueError(f"{path} is of another recipe; choose another --out or remove it") from None
+        for name, parameter in self.named().items():
+            state = part(f"optimizer.{name}.")
+            self.optimizer.state[parameter] = {
+                k: v if k == "step" else v.to(parameter.device) for k, v in state.items()
+            }
+
+
+def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
+    """AdamW without weight decay on biases, gains and the diffusion MLP (as MAR's training does)."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    plain = [p for n, p in named if p.ndim < 2 or "diffloss" in n]
+    decayed = [p for n, p in named if not (p.ndim < 2 or "diffloss" in n)]
+    groups = [{"params": plain, "weight_decay": 0.0}, {"params": decayed, "weight_decay": config.weight_decay}]
+    return torch.optim.AdamW(groups, lr=config.base_lr, betas=config.betas)
+
+
+@torch.no_grad()
+def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+    for averaged, current in zip(ema.buffers(), model.buffers(), strict=True):
+        averaged.copy_(current)
+
+
+def _step(run: _Run, config: LoopConfig, n: int, loss_of: Loss) -> dict[str, float]:
+    """One update. TrainingDivergedError leaves the run as it was before the update."""
+    indices = batch_indices(n, config.batch, config.seed, run.step)
+    for group in run.optimizer.param_groups:
+        group["lr"] = config.lr(run.step)
+    with torch.random.fork_rng(devices=[]):  # dropout, where a model has it, reads the global generator
+        torch.manual_seed(torch_generator(config.seed, 2, run.step).initial_seed())
+        loss, logs = loss_of(run.model, indices, torch_generator(config.seed, 1, run.step))
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(run.named().values(), config.clip)
+    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        raise TrainingDivergedError(
+            f"the loss is {loss.item()} and the gradient norm {norm.item()} at step {run.step}; the last good "
+            f"checkpoint stands, lower base_lr (now {config.base_lr}) and run again"
+        )
+    run.optimizer.step()
+    run.step += 1
+    _average(run.ema, run.model, min(config.ema_decay, run.step / (run.step + 9)))
+    return {"loss": loss.item(), "gradient_norm": norm.item(), "lr": config.lr(run.step - 1), **logs}
+
+
+def train(
+    model: nn.Module,
+    loss_of: Loss,
+    n: int,
+    config: LoopConfig,
+    out: str | Path,
+    every: Sequence[tuple[int, Evaluation]] = (),
+    device: torch.device | None = None,
+) -> nn.Module:
+    """Train `model` on `n` items for `config.images` images; returns the averaged (EMA) model, in eval mode.
+
+    `out` receives `last.safetensors` (model, average, optimizer), `log.jsonl` and TensorBoard's files; where it holds
+    a checkpoint, the run goes on from there. `every` = pairs (images, evaluation of the averaged model).
+    TrainingDivergedError at a loss that is no number; ValueError where `out` holds another recipe's checkpoint.
+    """
+    from torch.utils.tensorboard import SummaryWriter  # half a second to import
+
+    out, device = Path(out), device or default_device()
+    model = model.to(device)
+    run = _Run(model, deepcopy(model).eval(), _optimizer(model, config))
+    last = out / "last.safetensors"
+    if last.exists():
+        run.load(last)
+    started, saved_at = time.monotonic() - run.seconds, time.monotonic()
+    writer = SummaryWriter(str(out / "tensorboard"), purge_step=run.step)
+    bar = tqdm(total=config.steps, initial=run.step, desc=out.name, unit="step", smoothing=0.02)
+    model.train()
+    while run.step < config.steps:
+        logs = _step(run, config, n, loss_of)
+        bar.update()
+        seen = run.step * config.batch
+        evaluations = [fn for interval, fn in every if seen // interval > (seen - config.batch) // interval]
+        for evaluate in evaluations:
+            logs |= evaluate(run.ema, seen)
+        run.seconds = time.monotonic() - started
+        if run.step % 50 == 0 or run.step == config.steps or evaluations:
+            bar.set_postfix(loss=f"{logs['loss']:.4f}")
+            _log(out, writer, {"step": run.step, "images": seen, "seconds": round(run.seconds, 1), **logs})
+        if time.monotonic() - saved_at > config.checkpoint_seconds or run.step == config.steps:
+            run.save(last)
+            saved_at = time.monotonic()
+    bar.close()
+    writer.close()
+    return run.ema.eval()
+
+
+def _log(out: Path, writer: Any, logs: dict[str, float]) -> None:
+    with open(out / "log.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(logs) + "\n")
+    for name, value in logs.items():
+        writer.add_scalar(name, value, logs["step"])

@@ -1,0 +1,243 @@
+"""Bad input: exit code 2 and one line that says what is wrong and what to do; nothing is run, nothing half written."""
+
+import argparse
+import errno
+import json
+import os
+import pickle
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from worlds import COMMAND, one_line, tiny_body
+
+import orderhead
+from orderhead.cli import main
+
+FAST = ("--steps", "4", "--denoise-steps", "2")
+
+
+@pytest.fixture(scope="module")
+def body(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_body(tmp_path_factory.mktemp("world")))
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run the command in this process; what it says when it refuses."""
+
+    def run(*argv: object) -> str:
+        capsys.readouterr()
+        assert main([str(a) for a in argv]) == 2
+        return one_line(capsys.readouterr().err)
+
+    return run
+
+
+# Words.
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["smaple"], "did you mean 'sample'?"),
+        (["--stepz"], "unknown command"),
+        (["sample"], "--out"),
+        (["sample", "--stepz", "3", "--out", "x.png"], "--steps"),
+        (["sample", "--steps", "many", "--out", "x.png"], "'many' is not a whole number"),
+        (["sample", "--cfg", "much", "--out", "x.png"], "'much' is not a number"),
+        (["sample", "--cfg-schedule", "linar", "--out", "x.png"], "'linear'"),
+        (["sample", "-n", "1.5", "--out", "x.png"], "'1.5' is not a whole number"),
+        (["sample", "--out", "x.bmp"], ".png, .gif or .npz"),
+        (["list", "order"], "did you mean 'orders'?"),
+        (["list", "orders", "more"], "more"),
+        (["lint", "--order", "multiscal"], "did you mean 'multiscale'?"),
+        (["lint", "--grid", "16"], "for example 16x16"),
+        (["lint", "--grid", "0x4"], "at least one row"),
+        (["lint", "--grid", "4x4", "--steps", "17"], "steps lies in [1, 16]"),
+        (["lint", "--grid", "4x4", "--steps", "0"], "steps lies in [1, 16]"),
+        (["train", "fashion-bdy"], "did you mean 'fashion-body'?"),
+        (["train", "fashion-body", "--scale", "huge"], "unknown scale 'huge'"),
+        (["train", "fashion-body", "imges=3"], "did you mean 'images'?"),
+        (["train", "fashion-body", "images=few"], "'few'"),
+        (["train", "fashion-body", "images"], "FIELD=VALUE"),
+        (["report", "no-such-folder"], "no-such-folder"),
+    ],
+)
+def test_words(argv: list[str], said: str, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(*argv)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--order", "ratser"], "did you mean 'raster'?"),
+        (["--labels", "ankle bot"], "did you mean 'ankle boot'?"),
+        (["--labels", "3"], "labels lie in [0, 3)"),
+        (["--labels", "-2"], "-1 for no class"),
+        (["--steps", "17"], "steps lies in [1, 16]"),
+        (["--steps", "0"], "steps lies in [1, 16]"),
+        (["--schedule", "3,4"], "sum to 16"),
+        (["--schedule", "cosin"], "did you mean 'cosine'?"),
+        (["--rescore", "quick"], "unknown rescore mode"),
+        (["--rescore", "5"], "rescore lies in [1, steps = 4]"),
+        (["--denoise-steps", "0"], ""),
+        (["--temperature", "-1"], "temperature >= 0"),
+        (["--seed", "-1"], "[0, 2**32)"),
+        (["-n", "0"], "at least 1"),
+        (["-n", "-3"], "at least 1"),
+        (["--tokenizer", "kl17"], "unknown tokenizer 'kl17'"),
+    ],
+)
+def test_settings_of_sample(argv: list[str], said: str, body: str, refused: Callable[..., str], tmp_path: Path):
+    assert said in refused("sample", "--body", body, "-n", 2, *FAST, *argv, "--out", tmp_path / "x.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_body(refused: Callable[..., str]) -> None:
+    assert "unknown body 'fashon'" in refused("sample", "--body", "fashon", "--out", "x.png")
+
+
+def test_a_body_without_class_names(body: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    other = tmp_path / "body"
+    other.mkdir()
+    for file in Path(body).iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    config = json.loads((other / "config.json").read_text())
+    (config.get("config") or config)["class_names"] = []
+    (other / "config.json").write_text(json.dumps(config))
+    said = refused("sample", "--body", other, "--labels", "coat", *FAST, "--out", tmp_path / "x.png")
+    assert "labels are numbers below 3" in said
+
+
+def test_images_of_other_settings_are_not_mixed(body: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    argv = ["sample", "--body", body, "-n", "1", *FAST, "--out", f"{tmp_path}/pictures/"]
+    assert main(argv) == 0
+    assert "other settings" in refused(*argv, "--seed", 5)
+
+
+# Files that are not what they should be.
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "no config", "other model"])
+def test_damaged_body_folder(damage: str, body: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    folder = tmp_path / "body"
+    folder.mkdir()
+    for file in Path(body).iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    weights = folder / "model.safetensors"
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "no config":
+        (folder / "config.json").unlink()
+    elif damage == "other model":
+        weights.write_bytes((Path(body).parent / "tokenizer" / "model.safetensors").read_bytes())
+    else:
+        weights.write_bytes(weights.read_bytes()[: 0 if damage == "empty" else 2000])
+    assert str(folder) in refused("sample", "--body", folder, *FAST, "--out", tmp_path / "x.png")
+
+
+class _Code:
+    """A pickle of this makes a file when it is loaded by a reader that trusts it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.path}",)
+
+
+def _checkpoints(tmp_path: Path, body: str) -> dict[str, Path]:
+    weights = orderhead.load_body(body).state_dict()
+    made = {name: tmp_path / f"{name}.pth" for name in ("code", "raw code", "truncated", "foreign", "text", "misshapen")}
+    torch.save({"model": weights, "args": _Code(str(tmp_path / "ran"))}, made["code"])
+    made["raw code"].write_bytes(pickle.dumps(_Code(str(tmp_path / "ran"))))
+    torch.save({"model_ema": weights, "args": argparse.Namespace()}, made["truncated"])
+    made["truncated"].write_bytes(made["truncated"].read_bytes()[:10_000])
+    torch.save({"model": {"conv1.weight": torch.zeros(3)}}, made["foreign"])
+    made["text"].write_text("<html>not found</html>")
+    torch.save({"model_ema": weights | {"z_proj.weight": torch.zeros(3, 3)}}, made["misshapen"])
+    return made
+
+
+@pytest.mark.parametrize("kind", ["code", "raw code", "truncated", "foreign", "text", "misshapen"])
+def test_import_refuses_what_is_no_checkpoint(kind: str, body: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    path = _checkpoints(tmp_path, body)[kind]
+    assert str(path) in refused("import", path, "--out", tmp_path / "out")
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_pickle_of_these_tests_does_run_elsewhere(tmp_path: Path) -> None:
+    """The second way: a reader that trusts it runs it, so that it stayed away above means something."""
+    pickle.loads(pickle.dumps(_Code(str(tmp_path / "ran"))))
+    assert (tmp_path / "ran").exists()
+
+
+def test_import_of_nothing(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "no file" in refused("import", tmp_path / "none.pth", "--out", tmp_path / "out")
+
+
+# Folders that cannot be written.
+
+
+def _writers(body: str, out: str) -> list[list[str]]:
+    sample = ["sample", "--body", body, "-n", "1", *FAST, "--out"]
+    return [[*sample, f"{out}/x.png"], [*sample, f"{out}/x.gif"], [*sample, f"{out}/x.npz"], [*sample, f"{out}/x/"]]
+
+
+def test_a_path_below_a_file(body: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for argv in _writers(body, str(tmp_path / "file")):
+        said = refused(*argv)
+        assert "cannot write" in said
+        assert str(tmp_path / "file") in said
+        assert "choose another --out" in said
+
+
+def test_import_below_a_file(body: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    torch.save({"model_ema": orderhead.load_body(body).state_dict()}, tmp_path / "c.pth")
+    (tmp_path / "file").write_text("")
+    assert str(tmp_path / "file") in refused("import", tmp_path / "c.pth", "--out", tmp_path / "file")
+    assert "cannot write" in refused("import", tmp_path / "c.pth", "--out", tmp_path / "file" / "out")
+
+
+def test_a_full_disk(body: str, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    said = refused("sample", "--body", body, "-n", 1, *FAST, "--out", tmp_path / "x.npz")
+    assert said == f"orderhead: cannot write {tmp_path}/x.npz: no space left on device; make room or choose another --out"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_takes_only_so_much(body: str, tmp_path: Path) -> None:
+    """The system itself refuses: a limit on the size of files."""
+    checkpoint = tmp_path / "c.pth"
+    torch.save({"model_ema": orderhead.load_body(body).state_dict()}, checkpoint)
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *COMMAND]
+    done = subprocess.run([*limited, "import", checkpoint, "--out", tmp_path / "out"], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert str(tmp_path / "out") in one_line(done.stderr)
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pth"]
+
+
+# Ctrl-C.
+
+
+def test_ctrl_c_is_told_in_one_line(body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orderhead.sampling.stream.stream", interrupted)
+    assert main(["sample", "--body", body, "-n", "1", *FAST, "--out", str(tmp_path / "x.png")]) == 130
+    assert "running the same command again continues" in one_line(capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []

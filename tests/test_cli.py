@@ -1,0 +1,209 @@
+"""The command: help without torch, and every verb's result in its files."""
+
+import argparse
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+from worlds import NAMES, tiny_body
+
+import orderhead
+from orderhead import cli
+from orderhead.cli import VERBS, main
+from orderhead.orders.policy import POLICIES
+from orderhead.sampling import export
+from orderhead.sampling.presets import PRESETS, preset
+
+FAST = ("--steps", "4", "--denoise-steps", "2", "--cfg", "2")
+
+
+@pytest.fixture(scope="module")
+def body(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_body(tmp_path_factory.mktemp("world")))
+
+
+def arrays(body: str, out: Path, *more: str) -> dict[str, np.ndarray]:
+    assert main(["sample", "--body", body, *FAST, *more, "--out", str(out)]) == 0
+    with np.load(out) as file:
+        return dict(file)
+
+
+# Help.
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_shows_an_example_that_the_command_understands(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    examples = re.findall(r"^    orderhead (.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert examples
+    for example in examples:
+        assert example.startswith(verb)
+        assert callable(cli._parse(shlex.split(example)))
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_the_overview_names_every_verb(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {verb} " in out for verb in VERBS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"orderhead {orderhead.__version__}\n"
+
+
+# sample.
+
+
+def test_sample_writes_arrays(body: str, tmp_path: Path) -> None:
+    found = arrays(body, tmp_path / "deep" / "s.npz", "-n", "5", "--labels", "Ankle Boot,0", "--order", "multiscale")
+    assert found["labels"].tolist() == [2, 0, 2, 0, 2]
+    assert found["images"].shape == (5, 8, 8, 1)
+    assert found["images"].dtype == np.uint8
+    assert found["tokens"].shape == (5, 16, 4)
+    assert (np.sort(found["order"], axis=1) == np.arange(16)).all()
+    assert found["counts"].sum() == 16
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "s.npz"]  # nothing temporary is left
+
+
+def test_an_image_does_not_depend_on_how_many_are_asked_for(body: str, tmp_path: Path) -> None:
+    """Second way: 17 images are two batches, 2 images are one."""
+    many, few = arrays(body, tmp_path / "a.npz", "-n", "17"), arrays(body, tmp_path / "b.npz", "-n", "2")
+    assert (many["order"][:2] == few["order"]).all()
+    np.testing.assert_allclose(many["tokens"][:2], few["tokens"], atol=1e-5)
+    assert not np.allclose(many["tokens"][0], many["tokens"][3])  # the same class, another number
+
+
+def test_sample_equals_the_library(body: str, tmp_path: Path) -> None:
+    found = arrays(body, tmp_path / "s.npz", "-n", "3", "--schedule", "1,5,10", "--seed", "7", "--rescore", "slow")
+    samples = orderhead.sample(
+        orderhead.load_body(body), [0, 1, 2], steps=4, denoise_steps=2, cfg_scale=2.0, schedule=(1, 5, 10), seed=7,
+        rescore="slow",
+    )  # fmt: skip
+    np.testing.assert_allclose(found["tokens"], samples.tokens_BLC, atol=1e-5)
+    assert found["counts"].tolist() == [1, 5, 10]
+
+
+def test_sample_draws_a_grid(body: str, tmp_path: Path) -> None:
+    assert main(["sample", "--body", body, *FAST, "-n", "5", "--out", str(tmp_path / "s.png")]) == 0
+    assert Image.open(tmp_path / "s.png").size == (3 * 10 + 2, 2 * 10 + 2)  # 3 columns, 8 pixels, 2 between
+
+
+def test_sample_animates_the_reveal(body: str, tmp_path: Path) -> None:
+    argv = ["sample", "--body", body, *FAST, "-n", "1", "--order", "raster", "--out", str(tmp_path / "s.gif")]
+    assert main(argv) == 0
+    frames = [np.asarray(f.convert("L")) for f in ImageSequence.Iterator(Image.open(tmp_path / "s.gif"))]
+    assert len(frames) == 1 + 4
+    assert len(np.unique(frames[0])) == 1  # all grey
+    assert len(np.unique(frames[-1])) > 1
+
+
+def test_frames_are_grey_where_masked_and_final_where_all_is_revealed(body: str) -> None:
+    model = orderhead.load_body(body)
+    samples = orderhead.sample(model, [0, 1], order="raster", steps=4, denoise_steps=2)
+    frames = export.reveal_frames(samples, model.grid)
+    assert torch.equal(frames[-1], samples.images_BCHW)
+    shown = int(samples.trace.counts_T[0])  # raster: the first cells of the first row, 2 x 2 pixels each
+    assert (frames[1][:, 0, :2, : 2 * shown] != export.MASKED).any()
+    assert (frames[1][:, 0, :2, 2 * shown :] == export.MASKED).all()
+    assert (frames[1][:, 0, 2:] == export.MASKED).all()
+
+
+def test_a_folder_of_images_goes_on_where_it_was_stopped(body: str, tmp_path: Path) -> None:
+    argv = ["sample", "--body", body, *FAST, "-n", "18", "--out", f"{tmp_path}/pictures/"]
+    assert main(argv) == 0
+    pictures = sorted((tmp_path / "pictures").glob("*.png"))
+    assert [p.name for p in pictures] == [f"{i:05d}.png" for i in range(18)]
+    before = [p.read_bytes() for p in pictures]
+    for path in pictures[5:]:
+        path.unlink()
+    kept = pictures[0].stat().st_mtime_ns
+    assert main(argv) == 0
+    assert pictures[0].stat().st_mtime_ns == kept
+    pixels = [np.asarray(Image.open(p)).astype(int) for p in pictures]
+    again = [int(np.abs(np.asarray(Image.open(p)).astype(int) - x).max()) for p, x in zip(pictures, pixels, strict=True)]
+    assert max(again) == 0
+    assert before[:5] == [p.read_bytes() for p in pictures[:5]]
+
+
+def test_sample_takes_the_published_stream_of_random_numbers(body: str, tmp_path: Path) -> None:
+    found = arrays(body, tmp_path / "s.npz", "-n", "2", "--rng", "official", "--seed", "3")
+    legacy = np.random.RandomState(3)  # noqa: NPY002
+    shuffled = np.arange(16)
+    legacy.shuffle(shuffled)
+    assert set(found["order"][0].tolist()) == set(shuffled.tolist())
+    assert found["order"][0].tolist() == shuffled[::-1].tolist()  # the published code generates from the tail
+
+
+def test_presets() -> None:
+    assert preset("fashion") == PRESETS["fashion"]
+    assert preset("some/folder") == {"steps": 64, "denoise_steps": 100, "cfg_scale": 2.9, "cfg_schedule": "linear"}
+    preset("fashion")["steps"] = 0
+    assert PRESETS["fashion"]["steps"] > 0
+
+
+# lint, list, import, train, report.
+
+
+def test_lint_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """Raster's figure is the definitions': 179 pairs on 16 x 16 in 64 steps."""
+    assert main(["lint", "--order", "raster,random", "--grid", "16x16", "--steps", "64", "--json"]) == 0
+    raster, random = json.loads(capsys.readouterr().out)
+    assert list(raster) == ["order", "same_step_pairs", "visible_neighbours", "mean_guidance", "entropy_bits"]
+    assert (raster["order"], raster["same_step_pairs"], raster["entropy_bits"]) == ("raster", 179, 0)
+    assert 10 < random["same_step_pairs"] < 20
+
+
+def test_lint_all_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lint", "--grid", "4x4", "--steps", "4"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["order", "same_step_pairs"]
+    assert {row.split()[0] for row in rows} == set(POLICIES)
+
+
+@pytest.mark.parametrize("kind", cli.KINDS)
+def test_list(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", kind, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert all(row["name"] and row["summary"] for row in rows)
+    assert main(["list", kind]) == 0
+    table = capsys.readouterr().out
+    assert all(row["name"] in table for row in rows)
+
+
+def test_list_orders_names_every_policy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "orders", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(POLICIES)
+
+
+@pytest.mark.parametrize(("flag", "key"), [([], "model_ema"), (["--no-ema"], "model")])
+def test_import_an_official_checkpoint(body: str, tmp_path: Path, flag: list[str], key: str) -> None:
+    weights = orderhead.load_body(body).state_dict()
+    checkpoint = {"model": {k: v + 1 for k, v in weights.items()}, "model_ema": weights, "args": argparse.Namespace(a=1)}
+    torch.save(checkpoint, tmp_path / "checkpoint-last.pth")
+    assert main(["import", str(tmp_path / "checkpoint-last.pth"), "--out", str(tmp_path / "mar"), *flag]) == 0
+    imported = orderhead.load_body(str(tmp_path / "mar")).state_dict()
+    assert all(torch.equal(imported[k], v) for k, v in checkpoint[key].items())
+
+
+def test_train_hands_the_recipe_its_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr("orderhead.training.recipes.run_recipe", lambda *a: calls.append(a))
+    assert main(["train", "fashion-body", "images=64", "--scale", "smoke", "base_lr=0.1"]) == 0
+    assert main(["train", "fashion-body", "--out", "here"]) == 0
+    assert calls == [
+        ("fashion-body", "smoke", "runs/fashion-body", {"images": "64", "base_lr": "0.1"}),
+        ("fashion-body", "mini", "here", {}),
+    ]
+
+
+def test_class_names_are_used(body: str) -> None:
+    config = orderhead.load_body(body).config
+    assert cli.parse_labels("all", config) == [0, 1, 2]
+    assert cli.parse_labels(",".join(NAMES) + ", -1", config) == [0, 1, 2, -1]

@@ -1,0 +1,419 @@
+"""The report without a browser: what it says, what it draws, what it does with gaps, damage and hostile text."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import report_fixture
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from orderhead.core import results
+from orderhead.report import answer, build, draw, pixels
+from orderhead.report.load import Number, load
+from orderhead.report.page import command, render
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report_fixture.make(tmp_path_factory.mktemp("report") / "demo")
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return build(folder).read_text(encoding="utf-8")
+
+
+class Words(HTMLParser):
+    """The visible text and the tags of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.parts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.parts).split())
+
+
+def numbers(*cis: tuple[float, float] | None) -> list[results.Result]:
+    """Lines of a small run: random at FD 6, and orders a, b, ... with these paired intervals."""
+
+    def line(row: str, metric: str, value: float, ci: tuple[float, float] | None) -> results.Result:
+        return results.Result("demo", row, metric, value, ci, 100, {}, 1.0, "0", "2025-01-01")
+
+    found = [line("random", "fd", 6.0, (5.5, 6.5))]
+    for name, ci in zip("abcdef", cis, strict=False):
+        middle = sum(ci) / 2 if ci else 0.0
+        found += [line(name, "fd", 6 + middle, (5.0, 7.0)), line(name, "fd_minus_random", middle, ci)]
+    return found
+
+
+def small(folder: Path, lines: list[results.Result], **changes: object) -> Path:
+    """A folder with numbers only, for the orders that the lines name."""
+    orders = list(dict.fromkeys(r.row for r in lines))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps(report_fixture.run_json(orders=orders, **changes)))
+    results.append(folder / "results.jsonl", lines)
+    return folder
+
+
+# ---------------------------------------------------------------- the answer
+
+
+def test_the_page_opens_with_the_answer(folder: Path, page: str) -> None:
+    said = answer.text(answer.answer(load(folder)))
+    assert said == (
+        "At 16 steps on the fashion body, 3 of 9 orders beat random on Frechet distance, 5 lose to it, "
+        "1 shows no evidence either way (n = 512 images, paired 95 % intervals)."
+    )
+    assert Words(page).text.index(said) < 300
+    assert "Best is checkerboard at 6.09" in page
+    assert "worst is edge_spiral at 9.87" in page
+
+
+@pytest.mark.parametrize(
+    ("cis", "words"),
+    [
+        ([(-2, -1)], "1 of 1 order beats random on Frechet distance, none loses to it ("),
+        ([(1, 2), (1, 2)], "none of 2 orders beats random on Frechet distance, 2 lose to it ("),
+        ([(-1, 1), (1, 2)], "none of 2 orders beats random on Frechet distance, 1 loses to it, 1 shows no evidence"),
+        ([(-1, 0), (0, 1)], "none of 2 orders beats random on Frechet distance, none loses to it, 2 show no evidence"),
+        ([None], "No paired difference to random has an interval"),
+        ([], "Only the baseline, random, is measured so far"),
+    ],
+)
+def test_the_sentence_agrees_in_number(tmp_path: Path, cis: list, words: str) -> None:
+    assert words in answer.text(answer.answer(load(small(tmp_path, numbers(*cis)))))
+
+
+def test_nothing_is_claimed_without_the_baseline(tmp_path: Path) -> None:
+    lines = [r for r in numbers((-2, -1)) if r.row == "a" and r.metric == "fd"]
+    report = load(small(tmp_path, lines))
+    assert "random, is not measured yet" in answer.text(answer.answer(report))
+
+
+@given(st.floats(-9, 9), st.floats(0, 5))
+def test_verdicts_mirror_the_direction_of_the_metric(middle: float, half: float) -> None:
+    difference = Number(middle, (middle - half, middle + half))
+    swap = {"better": "worse", "worse": "better", "no evidence": "no evidence"}
+    low, high = answer.verdict("fd", difference), answer.verdict("agreement", difference)
+    assert low is not None
+    assert swap[low] == high
+    assert (low == "no evidence") == (middle - half <= 0 <= middle + half)
+    assert low != "better" or middle < 0
+
+
+def test_verdicts_agree_with_the_metrics_room() -> None:
+    """The second way: `metrics.intervals.verdict` on the same intervals, and the same directions."""
+    registry = pytest.importorskip("orderhead.metrics.registry")
+    from orderhead.report.reading import READINGS
+
+    for name in READINGS.keys() & registry.METRICS.keys():
+        metric = registry.METRICS[name]
+        assert metric.higher_is_better == READINGS[name].higher
+        for lo, hi in ((-2.0, -1.0), (1.0, 2.0), (-1.0, 1.0)):
+            theirs = metric.verdict(registry.Estimate((lo + hi) / 2, lo, hi, 9))
+            assert answer.verdict(name, Number((lo + hi) / 2, (lo, hi))) == theirs
+
+
+def test_numbers_carry_a_minus_sign_and_never_minus_zero() -> None:
+    assert answer.number(-0.53, 2) == "\N{MINUS SIGN}0.53"
+    assert answer.number(-0.001, 2) == "0.00"
+    assert answer.interval((-1, 2), 1, True) == "[\N{MINUS SIGN}1.0, +2.0]"
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_one_small_file_that_asks_nobody_for_anything(page: str) -> None:
+    assert len(page.encode()) < 3_000_000
+    for tag, attributes in Words(page).tags:
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            link = attributes.get(name)
+            assert link is None or link.startswith(("data:", "#")), (tag, link)
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "default-src 'none'" in page
+
+
+def test_the_same_folder_gives_the_same_bytes(folder: Path) -> None:
+    first = build(folder).read_bytes()
+    assert build(folder).read_bytes() == first
+    assert not list(folder.glob(".report*"))
+
+
+def test_the_table_is_sorted_and_each_row_has_a_verdict(folder: Path, page: str) -> None:
+    rows = re.findall(r'<tr data-order="(\w+)".*?class="chip[^"]*">([^<]+)</span>', page, re.DOTALL)
+    by_fd = sorted(zip(report_fixture.FD, report_fixture.ORDERS, strict=True))
+    assert [order for order, _ in rows] == [order for _, order in by_fd]
+    assert dict(rows) == {**answer.verdicts(load(folder)), "random": "baseline"}
+
+
+def test_the_csv_holds_every_number(folder: Path, page: str) -> None:
+    link = re.search(r'href="data:text/csv;charset=utf-8,([^"]+)"', page)
+    assert link
+    rows = list(csv.DictReader(io.StringIO(unquote(link[1]))))
+    lines = results.read(folder / "results.jsonl")
+    assert {(r["order"], r["metric"]): float(r["value"]) for r in rows if r["order"] in report_fixture.ORDERS} == {
+        (r.row, r.metric): r.value for r in lines
+    }
+    assert len(rows) == len(lines) + 6  # and the real images
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>\"'&</style>"
+    lines = [r for name in ("random", "raster") for r in report_fixture.lines(name)]
+    report_fixture.make(
+        tmp_path, measured=2, title=evil, body=evil, class_names=[evil] * 10, command=evil,
+        protocol={"steps": 16, evil: evil}, reference={"name": evil, "n": 1, "real": {"fd": 1.0}},
+    )  # fmt: skip
+    run = json.loads((tmp_path / "run.json").read_text())
+    run["orders"] += [evil]
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    results.append(
+        tmp_path / "results.jsonl", [results.Result("demo", evil, "fd", 5.0, (4.0, 6.0), 9, {}, commit=evil)]
+    )
+    page = build(tmp_path).read_text()
+    words = Words(page)
+    assert len(lines) > 20
+    assert [t for t, _ in words.tags].count("script") == 2
+    assert [t for t, _ in words.tags].count("style") == 1
+    assert page.count("alert(1)") > 10
+    assert "<script>alert" not in page
+
+
+def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
+    page = build(report_fixture.make(tmp_path, measured=3)).read_text()
+    assert "3 of 10 orders measured so far; run the same command again to continue" in page
+    assert "not measured yet: center_spiral, " in page
+    assert page.count('<article class="card"') == 3
+
+
+def test_numbers_alone_make_a_page(tmp_path: Path) -> None:
+    page = build(report_fixture.make(tmp_path, files=False)).read_text()
+    assert 'id="gallery"' not in page
+    assert 'id="curves"' not in page
+    assert page.count("No trace of this order.") == 10
+
+
+@pytest.mark.parametrize("kind", ["traces", "panels", "curves"])
+def test_a_damaged_file_is_left_out_with_a_note(tmp_path: Path, kind: str) -> None:
+    path = report_fixture.make(tmp_path, measured=3) / kind / "raster.npz"
+    for content in (path.read_bytes()[:200], b"", b"not a zip at all", _npz(wrong=np.zeros(3)), _pickled()):
+        path.write_bytes(content)
+        page = build(tmp_path).read_text()
+        assert f"{kind}/raster.npz is damaged and was left out" in page
+        assert page.count('<article class="card"') == 3
+    assert not Path("owned").exists()
+
+
+def _npz(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def _pickled() -> bytes:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return Path("owned").touch, ()
+
+    objects = np.array([Evil()], dtype=object)
+    return _npz(**dict.fromkeys(("order", "counts", "images", "labels", "confidence", "correct", "mse"), objects))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("run.json", None, "no run.json"),
+        ("run.json", "{", "is not JSON"),
+        ("run.json", "[]", "names no orders"),
+        ("run.json", '{"orders": ["random"], "grid": [8]}', "grid should be"),
+        ("run.json", '{"orders": ["random"], "grid": [8, 8], "protocol": 3}', "protocol should be a dict"),
+        ("run.json", '{"orders": ["random"], "grid": [8, 8], "shown": [-1]}', "shown should hold"),
+        ("results.jsonl", None, "no results.jsonl"),
+        ("results.jsonl", "half a li", "holds no result"),
+    ],
+)
+def test_bad_folders_get_one_line(tmp_path: Path, name: str, content: str | None, words: str) -> None:
+    report_fixture.make(tmp_path, measured=1, files=False)
+    (tmp_path / name).unlink() if content is None else (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=words) as caught:
+        build(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_lines_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
+    report_fixture.make(tmp_path, measured=2, files=False)
+    stray = results.Result("demo", "random", "fd", 1.0, (0.9, 1.1), 512, {"steps": 64, "seed": 0})
+    other = results.Result("bench", "random", "fd", 2.0, None, 512, {})
+    results.append(tmp_path / "results.jsonl", [stray, other])
+    assert load(tmp_path).rows[0].numbers["fd"].value == report_fixture.FD[0]
+
+
+def test_a_metric_named_with_its_size_is_the_same_metric(tmp_path: Path) -> None:
+    lines = [
+        results.Result("demo", "random", "fd5k", 6.0, (5.0, 7.0), 5000),
+        results.Result("demo", "a", "fd5k", 5.0, (4.0, 6.0), 5000),
+        results.Result("demo", "a", "fd5k_minus_random", -1.0, (-2.0, -0.5), 5000),
+    ]
+    report = load(small(tmp_path, lines))
+    assert answer.verdicts(report) == {"a": "better"}
+    assert "(n = 5000 images" in answer.text(answer.answer(report))
+
+
+def test_the_command_repeats_the_run(folder: Path, tmp_path: Path) -> None:
+    report = load(folder)
+    assert command(report, Path("out/demo")) == (
+        f"orderhead demo --orders {','.join(report_fixture.ORDERS)} --images 512 --steps 16 --seed 0 --out out/demo"
+    )
+    compared = load(small(tmp_path, numbers((1, 2)), study="compare", body="my body"))
+    words = command(compared, tmp_path)
+    assert "--body 'my body'" in words
+    assert "--cfg 3 --cfg-schedule linear" in words
+    assert str(tmp_path.parent) not in words
+
+
+def test_one_token_a_step_beside_sixteen_steps(tmp_path: Path) -> None:
+    """Orders of one run may have different numbers of steps."""
+    report_fixture.make(tmp_path, measured=2)
+    for kind in ("traces", "panels", "curves"):
+        path = tmp_path / kind / "raster.npz"
+        with np.load(path) as file:
+            arrays = {k: file[k] for k in file.files}
+        for name, values in arrays.items():
+            if name in ("images", "confidence", "correct", "mse"):
+                arrays[name] = np.repeat(values, 4, axis=1)
+        if kind == "traces":
+            arrays["counts"] = np.ones(report_fixture.L, int)
+        path.write_bytes(_npz(**arrays))
+    data = re.search(r'id="data">(.*?)</script>', build(tmp_path).read_text())
+    assert data
+    steps = {o["name"]: (o["T"], len(o["counts"]), o["counts"][-1]) for o in json.loads(data[1])["orders"]}
+    assert steps == {"random": (16, 16, 64), "raster": (64, 64, 64)}
+
+
+def test_big_colour_pictures_are_thinned_until_the_page_is_small(tmp_path: Path) -> None:
+    report_fixture.make(tmp_path, measured=2)
+    rng = np.random.default_rng(0)
+    for name in report_fixture.ORDERS[:2]:
+        images = rng.integers(0, 256, (8, 24, 160, 160, 3), dtype=np.uint8)
+        (tmp_path / "panels" / f"{name}.npz").write_bytes(_npz(images=images, labels=np.arange(8)))
+    page = build(tmp_path).read_text()
+    assert len(page) < 3_000_000
+    assert 'id="gallery"' in page
+
+
+def test_the_report_reaches_no_torch(folder: Path) -> None:
+    code = (
+        "import sys; from orderhead.report import build; build(sys.argv[1]); "
+        "heavy = {'torch', 'scipy', 'plotly', 'pandas'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
+
+
+# ---------------------------------------------------------------- pictures and charts
+
+
+def decoded(uri: str) -> np.ndarray:
+    image = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
+    return np.asarray(image.convert("RGBA"))
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 6, 8), (3, 5, 6, 8, 3)])
+def test_a_sprite_holds_the_frames_exactly(shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    sprite = decoded(pixels.sprite(images))
+    for i in range(3):
+        for t in range(5):
+            cut = sprite[t * 6 : t * 6 + 6, i * 8 : i * 8 + 8, :3]
+            wanted = images[i, t] if images.ndim == 5 else np.repeat(images[i, t][..., None], 3, axis=-1)
+            np.testing.assert_array_equal(cut, wanted)
+
+
+def test_a_sheet_holds_the_quarters() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 4, 4), dtype=np.uint8)
+    sheet = decoded(pixels.sheet(images))
+    assert sheet.shape == (4 * 5 - 1, 2 * 5 - 1, 4)
+    for row, t in enumerate((3, 7, 11, 15)):
+        np.testing.assert_array_equal(sheet[row * 5 : row * 5 + 4, 5:9, 0], images[1, t])
+    assert (sheet[4, :, 3] == 0).all()
+
+
+def test_dark_is_early() -> None:
+    light = decoded(pixels.heatmap(np.arange(64.0).reshape(8, 8)))[..., :3].astype(float) @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(light.ravel()) > 0).all()
+
+
+@pytest.mark.parametrize("T", [1, 2, 3, 4, 16, 64, 256])
+def test_the_last_quarter_is_the_last_step(T: int) -> None:
+    steps = pixels.quarters(T)
+    assert steps[-1] == T - 1
+    assert steps == sorted(steps)
+    assert min(steps) >= 0
+
+
+@pytest.mark.parametrize("shape", [(8, 64, 64, 64, 3), (8, 16, 32, 32), (1, 300, 20, 20), (2, 1, 500, 400, 3)])
+def test_thinning_keeps_the_last_frame_and_the_limit(shape: tuple[int, ...]) -> None:
+    images = np.zeros(shape, np.uint8)
+    images[:, -1] = 200
+    for limit in (10**7, 10**5, 2 * 10**4):
+        thin = pixels.thin(images, limit)
+        assert thin.nbytes <= max(limit, 17 * 31 * 31 * 3 * 2)
+        assert (thin[:, -1] == 200).all()
+
+
+@given(st.lists(st.tuples(st.floats(-100, 100), st.floats(0, 10)), max_size=12))
+def test_the_forest_scale_holds_zero_and_keeps_order(pairs: list[tuple[float, float]]) -> None:
+    scale = draw.forest_scale((m - h, m + h) for m, h in pairs)
+    assert scale.lo < 0 < scale.hi
+    places = [scale(m) for m in sorted(m for m, _ in pairs)]
+    assert places == sorted(places)
+    assert all(0 <= p <= draw.FOREST[0] for p in places)
+
+
+@given(st.floats(-1e4, 1e4), st.floats(1e-6, 1e4), st.integers(2, 6))
+def test_ticks_are_inside_and_evenly_spaced(lo: float, width: float, wanted: int) -> None:
+    marks = draw.ticks(lo, lo + width, wanted)
+    assert len(marks) <= 2 * wanted + 1
+    assert all(lo - 1e-6 * width - 1e-9 <= m <= lo + width * (1 + 1e-6) + 1e-9 for m in marks)
+
+
+def test_curves_are_means_over_images(folder: Path, page: str) -> None:
+    """The polyline's last point turned back into a number equals the mean confidence at the end."""
+    wide = page[page.index('id="curves"') :]
+    frame = re.search(r'data-frame="([^"]+)"', wide)
+    line = re.search(r'data-order="halton"\s+points="([^"]+)"', wide)
+    assert frame
+    assert line
+    _, x1, y0, y1, top = map(float, frame[1].split())
+    x, y = map(float, line[1].split()[-1].split(","))
+    with np.load(folder / "curves" / "halton.npz") as file:
+        assert (y - y0) / (y1 - y0) * top == pytest.approx(file["confidence"][:, -1].mean(), abs=5e-4)
+    assert x == x1
+
+
+def test_rendering_needs_no_folder(folder: Path) -> None:
+    assert render(load(folder), Path("out")) == build(folder).read_text().replace("--out demo", "--out out")
