@@ -315,15 +315,15 @@ def test_a_file_in_the_way_is_not_replaced(small: MAR, tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_nothing(small: MAR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: MAR, folder: str, **_: Any) -> None:
-        (Path(folder) / "model.safetensors").write_bytes(b"half")
+    def full(tensors: Any, path: Path, metadata: Any) -> None:
+        path.write_bytes(b"half")
         raise OSError("no space left on device")
 
     path = checkpoint(tmp_path / "checkpoint-last.pth", small)
-    monkeypatch.setattr(MAR, "save_pretrained", full)
+    monkeypatch.setattr("orderhead.core.checkpoint.save_file", full)
     with pytest.raises(OSError, match="no space"):
         official.import_checkpoint(path, tmp_path / "body")
-    assert os.listdir(tmp_path) == [path.name]
+    assert os.listdir(tmp_path / "body") == []
 
 
 @pytest.mark.parametrize(("width", "heads"), [(1280, 16), (1024, 16), (768, 12), (128, 4), (512, 8), (48, 1)])

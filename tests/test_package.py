@@ -80,7 +80,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_every_module_says_what_it_is() -> None:
-    modules = [path for path in (ROOT / "src/orderhead").rglob("*.py")]
+    modules = (ROOT / "src/orderhead").rglob("*.py")
     assert [p for p in modules if not ast.get_docstring(ast.parse(p.read_text()))] == []
 
 

@@ -115,8 +115,8 @@ def test_play_runs_to_the_end_and_stops(page: sync_api.Page) -> None:
     page.locator("#play").focus()
     page.keyboard.press("Enter")
     assert page.inner_text("#play") == "Pause"
-    page.wait_for_function("document.querySelector('#at').textContent === 'step 16 of 16'", timeout=20_000)
-    assert page.inner_text("#play") == "Play"
+    sync_api.expect(page.locator("#play")).to_have_text("Play", timeout=20_000)
+    assert page.inner_text("#at") == "step 16 of 16"
     page.keyboard.press("ArrowLeft")  # the arrows work anywhere in the gallery
     assert page.inner_text("#at") == "step 15 of 16"
 

@@ -8,6 +8,7 @@ import torch
 
 from orderhead.body import MAR, SIZES
 from orderhead.body.tokenizer import KLTokenizer, TokenizerConfig
+from orderhead.data.fashion import CLASS_NAMES
 
 NAMES = ("t-shirt", "trouser", "ankle boot")
 
@@ -32,6 +33,20 @@ def tiny_body(folder: Path) -> Path:
     return folder / "body"
 
 
+def fashion_body(folder: Path) -> Path:
+    """Write a small untrained body for the tokens that the shipped tokenizer, classifier and judge know."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        body = MAR(dataclasses.replace(
+            SIZES["tiny"], class_names=CLASS_NAMES, token_bound=4.0, buffer_size=2, encoder_width=64, encoder_depth=1,
+            encoder_heads=1, decoder_width=64, decoder_depth=1, decoder_heads=1, diffloss_width=32, diffloss_depth=1,
+        ))  # fmt: skip
+        for parameter in body.diffloss.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+    body.save_pretrained(folder / "body", config=dataclasses.asdict(body.config))
+    return folder / "body"
+
+
 def one_line(captured: str) -> str:
     """What the command said on stderr: exactly one line, and no traceback."""
     lines = captured.splitlines()
@@ -42,3 +57,11 @@ def one_line(captured: str) -> str:
 
 
 COMMAND = (sys.executable, "-m", "orderhead")
+
+
+def few_real_images() -> None:
+    """Let `compare` measure against 300 real images: its tests are about the command, not about the numbers."""
+    from orderhead.studies import compare
+
+    images, labels = compare.test_set()
+    compare.test_set = lambda: (images[:300], labels[:300])

@@ -5,54 +5,23 @@ Importing this module costs neither torch nor NumPy; each verb imports what it n
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import functools
-import inspect
-import io
-import json
-import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
-from safetensors import SafetensorError
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-import orderhead
+from orderhead import console
+from orderhead.catalogue import KINDS
+from orderhead.console import Float, Int, OptionalFloat, OptionalInt, number, show, wrote
 from orderhead.core.names import unknown
 
 if TYPE_CHECKING:
-    from orderhead.body.mar import MAR, MARConfig
-    from orderhead.sampling.sample import Samples, Settings
+    from orderhead.body.mar import MARConfig
 
 
-def _number(kind: type[int] | type[float]) -> Any:
-    """How a number is read: tyro's own errors speak of literals, bases and unions."""
-
-    def read(words: list[str]) -> int | float:
-        try:
-            return kind(words[0])
-        except ValueError:
-            raise ValueError(f"{words[0]!r} is not a {'whole ' if kind is int else ''}number") from None
-
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=kind.__name__.upper(),
-        instance_from_str=read,
-        is_instance=lambda value: value is None or isinstance(value, kind),
-        str_from_instance=lambda value: ["preset" if value is None else str(value)],
-    )
-
-
-Int = Annotated[int, _number(int)]
-Float = Annotated[float, _number(float)]
-OptionalInt = Annotated[int | None, _number(int)]
-OptionalFloat = Annotated[float | None, _number(float)]
 Names = Annotated[str, arg(metavar="A,B,...")]
 
 
@@ -83,6 +52,8 @@ class SamplingOptions:
         """As fields of `Settings`, over the body's preset."""
         from orderhead.sampling.presets import preset
 
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed lies in [0, 2**32), got {self.seed}")
         given = {"steps": self.steps, "denoise_steps": self.denoise_steps, "cfg_scale": self.cfg}
         return preset(body) | {k: v for k, v in given.items() if v is not None} | {
             "cfg_schedule": self.cfg_schedule, "temperature": self.temperature, "rescore": self.rescore,
@@ -124,10 +95,8 @@ def demo(
         steps: Unmasking steps.
         seed: Every order starts from this seed's noise.
     """
-    from orderhead.studies.compare import compare as run
-
-    given = {"orders": None if orders == "default" else _split(orders), "images": images, "steps": steps}
-    _wrote(run(out, seed=seed, **{k: v for k, v in given.items() if v is not None}))
+    options = SamplingOptions(steps=steps, seed=seed)
+    _compare("demo", out, "fashion", orders, images, options)
 
 
 def compare(
@@ -151,10 +120,19 @@ def compare(
         images: Images an order.
         out: Folder for results.jsonl, traces and report.html.
     """
+    _compare("compare", out, body, orders, images, sampling)
+
+
+def _compare(study: str, out: str, body: str, orders: str, images: int | None, sampling: SamplingOptions) -> None:
+    from orderhead.core import dist
+    from orderhead.report import build
     from orderhead.studies.compare import compare as run
 
     given = {"orders": None if orders == "default" else _split(orders), "images": images}
-    _wrote(run(out, body=body, **sampling.fields(body), **{k: v for k, v in given.items() if v is not None}))
+    chosen = {name: value for name, value in given.items() if value is not None}
+    run(out, body=body, study=study, **chosen, **sampling.fields(body))
+    if dist.rank() == 0:
+        wrote(build(out))
 
 
 def sample(
@@ -162,7 +140,7 @@ def sample(
     body: str = "fashion",
     order: str = "random",
     labels: Annotated[str, arg(metavar="0,3|NAMES")] = "all",
-    n: Annotated[int, _number(int), arg(aliases=("-n",), name="images")] = 16,
+    n: Annotated[int, number(int), arg(aliases=("-n",), name="images")] = 16,
     sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
     rng: Literal["paired", "official"] = "paired",
     tokenizer: str = "auto",
@@ -183,23 +161,25 @@ def sample(
         tokenizer: What turns tokens into images: a name, a folder, or a hub id; auto is the body's.
         out: A grid of images, an animation of the reveal, arrays (images, tokens, order, labels), or a PNG an image.
     """
+    import torch
+
     from orderhead.body.load import load_body
     from orderhead.core.device import default_device
+    from orderhead.sampling.export import progress, writer
     from orderhead.sampling.sample import Settings
 
-    write = _writer(out)
+    write = writer(out)
     if n < 1:
         raise ValueError(f"-n is the number of images, at least 1; got {n}")
     model = load_body(body).to(default_device())
     model.config = _with_tokenizer(model.config, tokenizer)
     numbers = parse_labels(labels, model.config)
     settings = Settings(order, rng=rng, **sampling.fields(body))
-    counts = settings.counts(model.grid.L)  # checked before anything is written
     settings.policy()
-    asked = [numbers[i % len(numbers)] for i in range(n)]
-    with _bar(model, len(counts) * settings.denoise_steps, settings, n):
-        write(model, settings, asked)
-    _wrote(out)
+    labels_N = torch.tensor([numbers[i % len(numbers)] for i in range(n)], device=model.device)
+    with progress(settings, model, n):
+        write(settings, model, labels_N)
+    wrote(out)
 
 
 def lint(
@@ -233,7 +213,7 @@ def lint(
         found = report_on(spatial, cells, counts_of(SCHEDULE_OF.get(name, "cosine"), steps, cells.L))
         figures = ("same_step_pairs", "visible_neighbours", "mean_guidance", "entropy_bits")
         rows.append({"order": name} | {figure: round(getattr(found, figure), 4) for figure in figures})
-    _show(rows, json)
+    show(rows, json)
 
 
 def import_(checkpoint: Positional[Annotated[str, arg(metavar="CHECKPOINT")]], *, out: str, ema: bool = True) -> None:
@@ -252,7 +232,7 @@ def import_(checkpoint: Positional[Annotated[str, arg(metavar="CHECKPOINT")]], *
     """
     from orderhead.body.official import import_checkpoint
 
-    _wrote(import_checkpoint(checkpoint, out, ema))
+    wrote(import_checkpoint(checkpoint, out, ema))
 
 
 def train(
@@ -281,7 +261,7 @@ def train(
             raise ValueError(f"changes to a recipe are written FIELD=VALUE, got {name + equals + value!r}")
     out = out.replace("RECIPE", recipe)
     run_recipe(recipe, scale, out, {name: value for name, _, value in changes})
-    _wrote(out)
+    wrote(out)
 
 
 def report(folder: Positional[Annotated[str, arg(metavar="DIR")]]) -> None:
@@ -295,7 +275,7 @@ def report(folder: Positional[Annotated[str, arg(metavar="DIR")]]) -> None:
     """
     from orderhead.report import build
 
-    _wrote(build(folder))
+    wrote(build(folder))
 
 
 def list_(
@@ -313,87 +293,13 @@ def list_(
     """
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
-    _show([{"name": name, "summary": summary} for name, summary in KINDS[kind]()], json)
+    show([{"name": name, "summary": summary} for name, summary in KINDS[kind]()], json)
 
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "compare": compare, "sample": sample, "lint": lint, "import": import_, "train": train,
     "report": report, "list": list_,
 }  # fmt: skip
-
-
-# What `list` lists.
-
-
-def _bodies() -> Iterator[tuple[str, str]]:
-    from orderhead.core.assets import root, shipped
-    from orderhead.core.files import read_json
-
-    for name in shipped("bodies"):
-        config = read_json(root() / "bodies" / name / "config.json")
-        config = config.get("config", config)
-        yield name, f"MAR, {config['grid_h']} x {config['grid_w']} cells, {config['classes']} classes"
-
-
-def _orders() -> Iterator[tuple[str, str]]:
-    from orderhead.orders import spatial
-    from orderhead.orders.policy import POLICIES
-
-    notes = _notes(Path(spatial.__file__).read_text(encoding="utf-8"))
-    for name in POLICIES:
-        yield name, notes[name]
-
-
-def _notes(source: str) -> dict[str, str]:
-    """Order -> its one line: the docstring of the function or constant, or the expression that combines others."""
-    import ast
-
-    body, notes = ast.parse(source).body, {}
-    first = lambda text: (text.strip().splitlines() or [""])[0]  # noqa: E731
-    for node, after in zip(body, [*body[1:], None], strict=True):
-        if isinstance(node, ast.FunctionDef):
-            notes[node.name] = first(ast.get_docstring(node) or "")
-        elif isinstance(node, ast.Assign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            notes[ast.unparse(node.targets[0])] = first(str(after.value.value))
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
-            for key, value in zip(node.value.keys, node.value.values, strict=True):
-                if isinstance(key, ast.Constant):
-                    notes.setdefault(str(key.value), notes.get(ast.unparse(value), ast.unparse(value)))
-    return notes
-
-
-def _recipes() -> Iterator[tuple[str, str]]:
-    from orderhead.training.recipes import RECIPES
-
-    for name, recipe in RECIPES.items():
-        yield name, recipe.summary
-
-
-def _studies() -> Iterator[tuple[str, str]]:
-    for verb in (demo, compare):
-        yield verb.__name__, (verb.__doc__ or "").splitlines()[0]
-
-
-KINDS: dict[str, Callable[[], Any]] = {
-    "bodies": _bodies, "heads": tuple, "orders": _orders, "oracles": tuple, "recipes": _recipes, "studies": _studies,
-}  # fmt: skip
-
-
-def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Rows as JSON, or as a table: words to the left, numbers to the right with two decimals."""
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    if not rows:
-        print("none yet")
-        return
-    text = [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
-    table = [list(rows[0]), *text] if len(rows[0]) > 2 else text
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    numeric = [isinstance(v, float) for v in rows[0].values()]
-    for line in table:
-        cells = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]
-        print("  ".join(cells).rstrip())
 
 
 # Parts of `sample`.
@@ -431,161 +337,15 @@ def _with_tokenizer(config: MARConfig, name: str) -> MARConfig:
     return config
 
 
-def _writer(out: str) -> Callable[[MAR, Settings, list[int]], None]:
-    """What samples and writes, by the ending of `out`. ValueError for an ending of another kind."""
-    path = Path(out)
-    if out.endswith("/") or path.is_dir() or not path.suffix:
-        return functools.partial(_write_folder, path)
-    if path.suffix not in (".png", ".gif", ".npz"):
-        raise ValueError(f"--out ends in .png, .gif or .npz, or in / for a folder of PNG; got {out}")
-    return functools.partial(_write_file, path)
+ABOUT = """In which order should a masked autoregressive image model reveal its tokens, and why?
 
-
-def _write_file(path: Path, body: MAR, settings: Settings, labels: list[int]) -> None:
-    from orderhead.core.files import replacing
-    from orderhead.sampling.export import EXPORTS
-    from orderhead.sampling.stream import join
-
-    with replacing(path) as temporary:  # opened first: a folder that cannot be written is told at once
-        EXPORTS[path.suffix](join(list(_samples(body, settings, labels))), body.grid, temporary)
-
-
-def _write_folder(folder: Path, body: MAR, settings: Settings, labels: list[int]) -> None:
-    """One PNG an image. What a stopped run has written is kept. ValueError where it was of other settings."""
-    from orderhead.core.files import read_json, write_json
-    from orderhead.sampling.export import save_folder
-
-    record = json.loads(json.dumps({"body": asdict(body.config), "settings": asdict(settings), "labels": labels}))
-    file = folder / "settings.json"
-    if file.is_file() and read_json(file) != record:
-        raise ValueError(f"{folder} holds images of other settings (settings.json); choose another --out")
-    write_json(file, record)
-    done = 0
-    while settings.rng != "official" and (folder / f"{done:05d}.png").is_file():
-        done += 1
-    for samples in _samples(body, settings, labels, done):
-        save_folder(samples, folder, done)
-        done += len(samples.tokens_BLC)
-
-
-def _samples(body: MAR, settings: Settings, labels: list[int], start: int = 0) -> Iterator[Samples]:
-    import torch
-
-    from orderhead.sampling.stream import stream
-
-    return stream(settings, body, torch.tensor(labels, device=body.device), start)
-
-
-@contextlib.contextmanager
-def _bar(body: MAR, calls: int, settings: Settings, n: int, batch: int = 16) -> Iterator[None]:
-    """A progress bar that counts the denoising network's calls, for what takes more than two seconds."""
-    from tqdm import tqdm
-
-    batches = 1 if settings.rng == "official" else -(-n // batch)
-    with tqdm(total=batches * calls, desc="sampling", unit="step", delay=2, leave=False) as bar:
-        hook = body.diffloss.net.register_forward_hook(lambda *_: bar.update() and None)
-        try:
-            yield
-        finally:
-            hook.remove()
-
-
-# Running.
+For example:
+    orderhead demo --out out/demo"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 2 for bad input (told in one line), 130 for Ctrl-C."""
-    try:
-        command = _parse(argv)
-        command()
-        sys.stdout.flush()
-        return 0
-    except SystemExit as stop:  # --help
-        return stop.code if isinstance(stop.code, int) else 0
-    except KeyboardInterrupt:
-        return _say("stopped; what was finished is kept, and running the same command again continues", 130)
-    except BrokenPipeError:  # the reader of our output went away, as in `orderhead list orders | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        return _say(_cannot(error, command.keywords.get("out") or command.keywords.get("folder")))
-    except (ValueError, SafetensorError) as error:
-        return _say(str(error))
-
-
-def _parse(argv: Sequence[str] | None) -> functools.partial[None]:
-    """The verb and its arguments, not called yet. ValueError, one line, for arguments that make no sense."""
-    name, *args = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
-    if name in ("-h", "--help"):
-        return functools.partial(print, _overview())
-    if name == "--version":
-        return functools.partial(print, f"orderhead {orderhead.__version__}")
-    if name not in VERBS:
-        raise unknown("command", name, VERBS)
-    told, verb = io.StringIO(), VERBS[name]
-    try:
-        with contextlib.redirect_stderr(told):
-            return tyro.cli(_later(verb), prog=f"orderhead {name}", description=_description(verb), args=args)
-    except SystemExit as stop:
-        if stop.code:
-            raise ValueError(f"{_plain(told.getvalue())}; see `orderhead {name} --help`") from None
-        raise
-
-
-def _later(verb: Callable[..., None]) -> Callable[..., functools.partial[None]]:
-    """The verb with its signature and help, which is only bound to its arguments when called."""
-
-    @functools.wraps(verb)
-    def bind(**arguments: Any) -> functools.partial[None]:
-        return functools.partial(verb, **arguments)
-
-    return bind
-
-
-def _description(verb: Callable[..., None]) -> str:
-    """The docstring up to its arguments."""
-    return inspect.cleandoc(verb.__doc__ or "").partition("\nArgs:")[0].rstrip()
-
-
-def _overview() -> str:
-    lines = [f"  {name:9} {_description(verb).splitlines()[0]}" for name, verb in VERBS.items()]
-    return "\n".join(
-        [
-            "usage: orderhead COMMAND ...\n",
-            "In which order should a masked autoregressive image model reveal its tokens, and why?\n",
-            *lines,
-            "\nFor example:\n",
-            "    orderhead demo --out out/demo\n",
-            "`orderhead COMMAND --help` tells the options of a command and shows an example.",
-        ]
-    )
-
-
-def _plain(box: str) -> str:
-    """A boxed message on one line: without its frame, and without what the help says better."""
-    lines = [line.strip("│").rstrip() for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    parts = re.split(r"─{3,}", "\n".join(line for line in lines if not line.startswith(" " * 9)))
-    kept = [" ".join(part.split()).rstrip(".") for part in parts]
-    return "; ".join(part for part in kept if part and not part.startswith(("For full", "Argument helptext")))
-
-
-def _cannot(error: OSError, out: str | None) -> str:
-    """What the system refused, naming the output where that is what it was about."""
-    reason = (error.strerror or str(error) or type(error).__name__).lower()
-    named = str(error.filename) if error.filename is not None else None
-    if out is None or (named is not None and not Path(named).is_relative_to(Path(out).parent)):
-        return f"{named}: {reason}" if named else reason
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return f"cannot write {out}: {reason}; " + ("make room or " if full else "") + "choose another --out"
-
-
-def _wrote(path: str | Path) -> None:
-    print(f"wrote {path}")
-
-
-def _say(message: str, code: int = 2) -> int:
-    print("orderhead: " + " ".join(message.split()), file=sys.stderr)
-    return code
+    return console.run(VERBS, ABOUT, sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":

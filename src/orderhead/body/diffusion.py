@@ -7,7 +7,7 @@ function that is passed in.
 Legend: N tokens, C channels, K denoising steps kept of T = 1000.
 """
 
-# ruff: noqa: N815 (shapes in the names)
+
 
 from __future__ import annotations
 

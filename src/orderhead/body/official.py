@@ -6,11 +6,8 @@ to diffusers'. Keys and shapes are checked strictly, and errors speak the checkp
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +17,7 @@ from torch import Tensor, nn
 
 from orderhead.body.mar import MAR, SIZES, MARConfig
 from orderhead.body.tokenizer import TOKENIZERS, KLTokenizer
-from orderhead.core.checkpoint import load_pickled_tensors
-from orderhead.core.files import replacing
+from orderhead.core.checkpoint import load_pickled_tensors, save_model
 
 EXPECTED = "expected LTH14/mar's checkpoint-last.pth ('model', 'model_ema') or its kl16.ckpt ('model' or 'state_dict')"
 
@@ -108,20 +104,8 @@ def import_checkpoint(path: str | Path, out: str | Path, ema: bool = True) -> Pa
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; name a folder to write")
-    model = read(path, ema)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
-        model.save_pretrained(temporary, config=dataclasses.asdict(model.config))
-        _move(Path(temporary), out)
+    save_model(read(path, ema), out)
     return out
-
-
-def _move(source: Path, out: Path) -> None:
-    """Move a model's files, config.json last, each of them whole."""
-    (out / "config.json").unlink(missing_ok=True)
-    for file in sorted(source.iterdir(), key=lambda file: file.name == "config.json"):
-        with replacing(out / file.name) as temporary:
-            os.replace(file, temporary)
 
 
 # Sizes of a body.

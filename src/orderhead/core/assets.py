@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -35,7 +37,8 @@ def load(model_class: type[M], kind: str, name: str) -> M:
     if not folder.exists() and name.count("/") != 1:  # a hub id is owner/name
         raise unknown({"bodies": "body"}.get(kind, kind[:-1]), name, shipped(kind))
     try:
-        return model_class.from_pretrained(str(folder)).eval()  # type: ignore[attr-defined]
+        with contextlib.redirect_stdout(io.StringIO()):  # the hub's mixin prints where it loads from
+            return model_class.from_pretrained(str(folder), strict=True).eval()  # type: ignore[attr-defined]
     except Exception as error:  # whatever the hub, JSON, safetensors and torch raise on damaged or missing files
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise ValueError(f"cannot load {model_class.__name__} from {name}: {reason}") from None

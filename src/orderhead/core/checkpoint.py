@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from orderhead.core.files import replacing
+from orderhead.core.files import replacing, write_json
 
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -48,3 +49,11 @@ def load_pickled_tensors(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # whatever the zip and pickle readers raise on a damaged file
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise ValueError(f"{path} is not a whole torch checkpoint ({reason}); download it again") from None
+
+
+def save_model(model: Any, folder: str | Path) -> None:
+    """Write `config.json` and `model.safetensors` of a model whose `config` is a dataclass; config last, each whole."""
+    folder = Path(folder)
+    (folder / "config.json").unlink(missing_ok=True)  # no folder loads while its weights are being replaced
+    save_tensors(folder / "model.safetensors", model.state_dict())
+    write_json(folder / "config.json", dataclasses.asdict(model.config))

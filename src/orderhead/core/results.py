@@ -41,7 +41,7 @@ class Result:
     protocol: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     commit: str = field(default_factory=commit)
-    date: str = field(default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"))
+    date: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"))
 
     def line(self) -> str:
         return json.dumps(asdict(self), allow_nan=False) + "\n"

@@ -121,7 +121,7 @@ class Official:
         self._torch = torch.Generator().manual_seed(seed)
 
     def generator(self, index: int) -> np.random.RandomState:
-        legacy = np.random.RandomState(self._seed)  # noqa: NPY002
+        legacy = np.random.RandomState(self._seed)
         for _ in range(index):
             legacy.permutation(self._cells)
         return legacy

@@ -28,7 +28,8 @@ def read_idx(path: str | Path) -> np.ndarray:
     ValueError where the file is damaged or of another type.
     """
     try:
-        data = gzip.open(path).read() if str(path).endswith(".gz") else Path(path).read_bytes()
+        data = Path(path).read_bytes()
+        data = gzip.decompress(data) if str(path).endswith(".gz") else data
         if data[:3] != b"\0\0\x08":
             raise ValueError("not an IDX file of bytes")
         shape = np.frombuffer(data, ">i4", count=data[3], offset=4)

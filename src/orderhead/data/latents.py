@@ -30,7 +30,9 @@ def fingerprint(model: torch.nn.Module) -> str:
 
 
 @torch.no_grad()
-def cached_tokens(dataset: str, encode: Callable[[Tensor], Tensor], key: str, batch: int = 250) -> tuple[Tensor, Tensor]:
+def cached_tokens(
+    dataset: str, encode: Callable[[Tensor], Tensor], key: str, batch: int = 250
+) -> tuple[Tensor, Tensor]:
     """Tokens (N, L, C) and labels (N,) of a dataset of `DATASETS`, through `encode`; `key` names the encoder.
 
     ValueError for an unknown dataset, or one whose images are nowhere.

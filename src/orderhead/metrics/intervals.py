@@ -1,14 +1,14 @@
 """95 % intervals over images, for one order and for the difference of two on the same images.
 
 The default is the influence of each image (see `statistic`): one pass, no resampling. The labels are part of the
-design (image i has label i mod K in every order), so the variance is taken inside each label. `bootstrap` is the
+design (image i has the same label under every order), so the variance is taken inside each label. `bootstrap` is the
 second way, kept for checks and for metrics without an influence.
 
 The percentile bootstrap is *not* used: a resample holds duplicates, which biases a Frechet distance upwards by as much
 as the sample itself is biased, and the interval misses what it should cover. Simulated with 128 features, 512 images
 and 150 worlds: percentile and basic bootstrap cover 0 %, centred draws 98 %, the influence 97 %, as fast as one draw.
-Paired differences: influence 97 %, centred draws 97 %, at two thirds of the width of unpaired ones. Where most of a Frechet
-distance is bias (N a few times F, sets nearly alike) the influence is conservative: up to 1.4 times too wide.
+Paired differences: influence 97 %, centred draws 97 %, at two thirds of the width of unpaired ones. Where most of a
+Frechet distance is bias (N a few times F, sets nearly alike) the influence is conservative: up to 1.4 times too wide.
 
 Legend: N generated images.
 """

@@ -27,5 +27,3 @@ def reference(judge: MetricNet, images_MCHW: Tensor, labels_M: Tensor) -> Refere
     """Real images in [-1, 1] and their labels -> what the metrics compare with."""
     features, logits = judge.classify(images_MCHW)
     return Reference(features.double().numpy(), logits.double().numpy(), labels_M.cpu().numpy())
-
-

@@ -150,7 +150,7 @@ def spread(grid: Grid, rng: Rng, counts: Sequence[int]) -> np.ndarray:
 
 
 def spread_after(first: SpatialOrder, fraction: float) -> SpatialOrder:
-    """The first floor(fraction L) reveals of `first`, then `spread` for the rest, which sees them; fraction in [0, 1]."""
+    """The first floor(fraction L) reveals of `first`, then `spread`, which sees them, for the rest."""
     check_fraction(fraction)
     return lambda grid, rng, counts: _spread(grid, rng, counts, first(grid, rng, counts)[: int(fraction * grid.L)])
 

@@ -59,11 +59,6 @@ class DecodeState:
         tokens[where_BL] = values_NC.to(tokens.dtype)
         return replace(self, tokens_BLC=tokens, mask_BL=self.mask_BL & ~where_BL, step=self.step + 1)
 
-    @property
-    def masked_after(self) -> int:
-        """Masked cells of an image once this step's are revealed."""
-        return sum(self.counts[self.step + 1 :])
-
 
 def top_masked(scores_BL: Tensor, mask_BL: Tensor, count: int) -> Tensor:
     """(B, L) bool, True at the `count` masked cells of highest score in each row; ties go to the lower raster index.

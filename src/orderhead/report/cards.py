@@ -179,7 +179,9 @@ def _sheet(report: Report, row: Row, picture: Pictures | None) -> str:
 def _figures(row: Row) -> str:
     """The static linter's figures and the cost."""
     pairs = [
-        (title, f"{row.numbers[key].value:.3g}", why) for key, (title, why) in LINTER.items() if key in row.numbers
+        (title, f"{row.numbers[key].value:.3g}{' bits' if key == 'entropy_bits' else ''}", why)
+        for key, (title, why) in LINTER.items()
+        if key in row.numbers
     ]
     if "seconds_per_image" in row.numbers:
         seconds = row.numbers["seconds_per_image"].value

@@ -49,7 +49,7 @@ def forest_scale(intervals: Iterable[tuple[float, float]]) -> Scale:
     bounds = [b for ci in intervals for b in ci] or [-1.0, 1.0]
     limit = 6 * float(np.median(np.abs(bounds))) or 1.0
     lo, hi = max(min(*bounds, 0.0), -limit), min(max(*bounds, 0.0), limit)
-    lo, hi = min(lo, -0.2 * hi), max(hi, -0.2 * lo)  # room for both sides
+    lo, hi = min(lo, -0.2 * hi, -1e-6), max(hi, -0.2 * lo, 1e-6)  # room for both sides
     pad = 0.08 * (hi - lo)
     return Scale(lo - pad, hi + pad, 8, FOREST[0] - 8)
 

@@ -202,7 +202,7 @@ def _row(folder: Path, order: str, lines: list[results.Result], grid: Grid, run:
 def _npz(path: Path, parse: Callable[[Any], T], notes: list[str]) -> T | None:
     """What `parse` makes of the file, or None and a note. Nothing pickled is loaded."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             return parse(file)
     except Exception:  # whatever NumPy and the zip reader raise on a damaged or foreign file
         notes.append(f"{path.parent.name}/{path.name} is damaged and was left out; delete it and run the command again")

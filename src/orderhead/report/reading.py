@@ -50,7 +50,7 @@ READINGS: dict[str, Reading] = {
     ),
     "seconds_per_image": Reading(
         "Cost", "seconds per image", False,
-        "Wall time per image of the whole run of that order, decoding included, on the machine that measured it.",
+        "Wall time per image of that order's whole run, on the machine that measured it.",
     ),
 }  # fmt: skip
 

@@ -172,9 +172,9 @@ def _under(report: Report) -> str:
         f'<a class="button" download="{escape(report.study)}-{escape(report.body)}.csv" '
         f'href="{csv_uri(report)}">Download the numbers (CSV)</a>'
     )
-    settings = " · ".join(f"{escape(k.replace('_', ' '))} {escape(shown(v))}" for k, v in report.protocol.items())
+    settings = "&nbsp;· ".join(f"{escape(k.replace('_', ' '))} {escape(shown(v))}" for k, v in report.protocol.items())
     reference = f"reference {escape(report.real_name)}" + (f" ({report.real_n:,} images)" if report.real_n else "")
-    return f'<p class="protocol">{report.images} images an order · {settings} · {reference}</p><p>{link}</p>'
+    return f'<p class="protocol">{report.images} images an order&nbsp;· {settings}&nbsp;· {reference}</p><p>{link}</p>'
 
 
 def _legend(report: Report, columns: Sequence[Column]) -> str:

@@ -1,12 +1,16 @@
 """Samples as files to look at: a grid, an animation of how it was revealed, arrays, single pictures.
 
-Legend: N images, H W pixels, h w cells, T steps.
+Legend: B batch, N images, L cells, C channels, H W pixels, h w cells, T steps.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +18,34 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
+from tqdm import tqdm
 
-from orderhead.core.files import replacing
+from orderhead.body.mar import MAR
+from orderhead.core.files import read_json, replacing, write_json
 from orderhead.core.grid import Grid
-from orderhead.sampling.sample import Samples, decode_tokens
+from orderhead.sampling.sample import Samples, Settings, decode_tokens, run
+from orderhead.sampling.trace import Trace
 
+BATCH = 16
 MASKED = 0.2  # the grey of a cell that is not revealed yet, in [-1, 1]
 GIF_SECONDS, GIF_HOLD_SECONDS = 3.0, 1.5
 GIF_SIDE = 128  # images smaller than this are enlarged in animations
+
+
+def batches(settings: Settings, body: MAR, labels_N: Tensor, start: int = 0, batch: int = BATCH) -> Iterator[Samples]:
+    """The images numbered `start`, `start + 1`, ... (image i has label i of `labels_N`), at most `batch` at a time.
+
+    `rng="official"` is one stream of numbers over one batch, so there all images come at once.
+    """
+    index_N = torch.arange(start, len(labels_N))
+    for index_B in index_N.split(len(labels_N) if settings.rng == "official" else batch):
+        yield run(settings, body, labels_N[index_B.to(labels_N.device)], index_B)
+
+
+def join(parts: Sequence[Samples]) -> Samples:
+    """The batches of one run as one."""
+    tokens_NLC = torch.cat([part.tokens_BLC for part in parts])
+    return Samples(tokens_NLC, Trace.join([part.trace for part in parts]), parts[0].tokenizer)
 
 
 def to_uint8(images_NCHW: Tensor) -> np.ndarray:
@@ -85,3 +109,49 @@ def save_folder(samples: Samples, folder: Path, start: int = 0) -> None:
 
 EXPORTS: Mapping[str, Callable[[Samples, Grid, Path], None]] = {".png": save_png, ".gif": save_gif, ".npz": save_npz}
 """File ending -> how samples are written."""
+
+
+def writer(out: str) -> Callable[[Settings, MAR, Tensor], None]:
+    """What samples into `out`, by its ending: an export, or a PNG an image for a folder.
+
+    ValueError for an ending of another kind.
+    """
+    path = Path(out)
+    if out.endswith("/") or path.is_dir() or not path.suffix:
+        return partial(_write_folder, path)
+    if path.suffix not in EXPORTS:
+        raise ValueError(f"--out ends in .png, .gif or .npz, or in / for a folder of PNG; got {out}")
+    return partial(_write_file, path)
+
+
+def _write_file(path: Path, settings: Settings, body: MAR, labels_N: Tensor) -> None:
+    with replacing(path) as temporary:  # opened first: a folder that cannot be written is told at once
+        EXPORTS[path.suffix](join(list(batches(settings, body, labels_N))), body.grid, temporary)
+
+
+def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor) -> None:
+    """One PNG an image. What a stopped run has written is kept. ValueError where it was of other settings."""
+    record = {"body": asdict(body.config), "settings": asdict(settings), "labels": labels_N.tolist()}
+    file = folder / "settings.json"
+    if file.is_file() and read_json(file) != json.loads(json.dumps(record)):
+        raise ValueError(f"{folder} holds images of other settings (settings.json); choose another --out")
+    write_json(file, record)
+    done = 0
+    while settings.rng != "official" and (folder / f"{done:05d}.png").is_file():
+        done += 1
+    for samples in batches(settings, body, labels_N, done):
+        save_folder(samples, folder, done)
+        done += len(samples.tokens_BLC)
+
+
+@contextmanager
+def progress(settings: Settings, body: MAR, n: int) -> Iterator[None]:
+    """A bar for what takes more than two seconds; it counts the calls of the denoising network."""
+    calls = len(settings.counts(body.grid.L)) * settings.denoise_steps
+    parts = 1 if settings.rng == "official" else math.ceil(n / BATCH)
+    with tqdm(total=parts * calls, desc="sampling", unit="step", delay=2, leave=False) as bar:
+        hook = body.diffloss.net.register_forward_hook(lambda *_: bar.update() and None)
+        try:
+            yield
+        finally:
+            hook.remove()

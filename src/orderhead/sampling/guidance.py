@@ -3,7 +3,7 @@
 epsilon = epsilon_null + g (epsilon_class - epsilon_null); what is chosen here is g for every cell. `linear` is the
 published schedule and is confounded with order: cells revealed early get almost none. `equalized` takes that away.
 
-Legend: B batch, L cells, N revealed cells of all images, T steps.
+Legend: B batch, L cells, N revealed cells of all images or N orders, T steps.
 """
 
 from __future__ import annotations
@@ -14,24 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orderhead.orders.lint import linear_guidance_T
 from orderhead.orders.state import DecodeState
 
 Guidance = Callable[[DecodeState, Tensor], Tensor]
 """State, where_BL -> g (N,) of the cells where `where_BL` is True, in raster order."""
 
 
-def linear_T(counts: Sequence[int], cells: int, cfg_scale: float) -> np.ndarray:
-    """1 + (cfg - 1) (L - masked after step t) / L for each step, float64 (T,) (MAR's code, following Muse)."""
-    masked_after = sum(counts) - np.cumsum(counts)
-    return 1 + (cfg_scale - 1) * (cells - masked_after) / cells
-
-
 def linear(cfg_scale: float) -> Guidance:
     """The published schedule: from nearly 1 at the first step to cfg at the last, the same for all cells of a step."""
 
     def guidance(state: DecodeState, where_BL: Tensor) -> Tensor:
-        g = 1 + (cfg_scale - 1) * (state.grid.L - state.masked_after) / state.grid.L
-        return torch.full((int(where_BL.sum()),), g, device=where_BL.device)
+        g = linear_guidance_T(state.counts, state.grid.L, cfg_scale)[state.step]
+        return torch.full((int(where_BL.sum()),), float(g), device=where_BL.device)
 
     return guidance
 
@@ -44,7 +39,7 @@ def constant(cfg_scale: float) -> Guidance:
 def expected_L(orders_NL: np.ndarray, counts: Sequence[int], cfg_scale: float) -> np.ndarray:
     """Mean linear guidance of each cell over orders (N, L), float64 (L,)."""
     cells = orders_NL.shape[1]
-    by_rank = np.repeat(linear_T(counts, cells, cfg_scale), counts)
+    by_rank = np.repeat(linear_guidance_T(counts, cells, cfg_scale), counts)
     return by_rank[np.argsort(orders_NL, axis=1)].mean(0)
 
 

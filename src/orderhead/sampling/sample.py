@@ -131,7 +131,9 @@ def _start(settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, kno
         mask_BL = known[1].bool().expand(len(labels_B), grid.L)
         numbers = mask_BL.sum(1).unique()
         if len(numbers) != 1 or numbers.item() == 0:
-            raise ValueError(f"all images of one call have the same number (> 0) of unknown cells; got {numbers.tolist()}")
+            raise ValueError(
+                f"all images of one call have the same number (> 0) of unknown cells; got {numbers.tolist()}"
+            )
         masked = int(numbers)
     counts = settings.counts(masked)
     state = DecodeState.start(grid, body.config.channels, labels_B, index_B, counts, settings.randomness(grid.L))
@@ -166,7 +168,18 @@ def sample(
     ValueError for an unknown name (with the nearest match) or a setting out of range.
     """
     settings = Settings(
-        order, steps, denoise_steps, cfg_scale, cfg_schedule, temperature, rescore, seed, rng, schedule, solver, x0_bound
+        order,
+        steps,
+        denoise_steps,
+        cfg_scale,
+        cfg_schedule,
+        temperature,
+        rescore,
+        seed,
+        rng,
+        schedule,
+        solver,
+        x0_bound,
     )
     labels = torch.as_tensor(labels_B, dtype=torch.long, device=body.device)
     index = torch.arange(len(labels)) if index_B is None else torch.as_tensor(index_B)

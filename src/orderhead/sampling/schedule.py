@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 from orderhead.core.names import lookup
 
 
 def cosine(steps: int, cells: int) -> tuple[int, ...]:
-    """floor(L cos(pi/2 (t + 1) / T)) stay masked after step t, within [1, still masked - 1] (MaskGIT; MAR section 3.4)."""
+    """floor(L cos(pi/2 (t + 1) / T)) stay masked after step t, within [1, still masked - 1] (MaskGIT; MAR 3.4)."""
     counts, masked = [], cells
     for step in range(steps - 1):
         keep = math.floor(cells * math.cos(math.pi / 2 * (step + 1) / steps))
@@ -25,7 +26,7 @@ def cosine(steps: int, cells: int) -> tuple[int, ...]:
 def linear(steps: int, cells: int) -> tuple[int, ...]:
     """The same number each step, as far as it divides: L t / T rounded down is revealed after step t."""
     edges = [cells * step // steps for step in range(steps + 1)]
-    return tuple(b - a for a, b in zip(edges, edges[1:], strict=False))
+    return tuple(b - a for a, b in pairwise(edges))
 
 
 def one_by_one(steps: int, cells: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from orderhead.body.diffusion import TIMESTEPS, Diffusion, loss_terms
 from orderhead.body.mar import MAR

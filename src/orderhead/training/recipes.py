@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR, SIZES
 from orderhead.body.tokenizer import TOKENIZERS, KLTokenizer
+from orderhead.core.checkpoint import save_model
 from orderhead.core.names import lookup, unknown
 from orderhead.core.rng import torch_generator
 from orderhead.data import fashion
@@ -77,7 +78,7 @@ def fashion_tokens(split: str) -> tuple[Tensor, Tensor]:
 
 def _body_task() -> tuple[int, Loss, Evaluation | None]:
     tokens, labels = fashion_tokens("train")
-    return len(tokens), losses.body_loss(tokens, labels), None
+    return len(tokens), losses.body_loss(tokens, labels, repeats=2), None
 
 
 def _classifier_task() -> tuple[int, Loss, Evaluation | None]:
@@ -114,13 +115,13 @@ RECIPES: Mapping[str, Recipe] = {
         "partial-visibility classifier (the oracle's) on the tokens of Fashion-MNIST",
         _seeded(lambda: PartialVisClassifier(TINY)),
         _classifier_task,
-        _scales(LoopConfig(images=240_000, batch=128, base_lr=2e-3, cooldown_images=160_000, weight_decay=0.05)),
+        _scales(LoopConfig(images=140_000, batch=128, base_lr=2e-3, cooldown_images=60_000, weight_decay=0.05)),
     ),
     "fashion-body": Recipe(
         "MAR body (size tiny) on the tokens of Fashion-MNIST",
-        _seeded(lambda: MAR(dataclasses.replace(SIZES["tiny"], class_names=fashion.CLASS_NAMES))),
+        _seeded(lambda: MAR(replace(SIZES["tiny"], class_names=fashion.CLASS_NAMES, token_bound=5.0))),
         _body_task,
-        _scales(LoopConfig(images=600_000, batch=128, base_lr=2e-3, cooldown_images=250_000, ema_decay=0.9995)),
+        _scales(LoopConfig(images=600_000, batch=128, base_lr=2e-3, cooldown_images=220_000, ema_decay=0.9995)),
     ),
 }
 
@@ -150,5 +151,5 @@ def run_recipe(name: str, scale: str, out: str | Path, overrides: Mapping[str, s
     n, loss, evaluation = recipe.task()
     every = [(60_000, evaluation)] if evaluation else []
     model = recipe.finish(train(recipe.build(), loss, n, config, out, every))
-    model.to("cpu").save_pretrained(out, config=dataclasses.asdict(model.config))  # type: ignore[operator, arg-type]
+    save_model(model, out)
     return model

@@ -1,0 +1,61 @@
+"""What there is, by kind: names with a line on each. Every kind imports only what it needs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def _bodies() -> Iterator[tuple[str, str]]:
+    from orderhead.core.assets import root, shipped
+    from orderhead.core.files import read_json
+
+    for name in shipped("bodies"):
+        config = read_json(root() / "bodies" / name / "config.json")
+        config = config.get("config", config)
+        yield name, f"MAR, {config['grid_h']} x {config['grid_w']} cells, {config['classes']} classes"
+
+
+def _orders() -> Iterator[tuple[str, str]]:
+    from orderhead.orders import spatial
+    from orderhead.orders.policy import POLICIES
+
+    notes = _notes(Path(spatial.__file__).read_text(encoding="utf-8"))
+    for name in POLICIES:
+        yield name, notes[name]
+
+
+def _notes(source: str) -> dict[str, str]:
+    """Order -> its one line: the docstring of the function or constant, or the expression that combines others."""
+    body, notes = ast.parse(source).body, {}
+    first = lambda text: (text.strip().splitlines() or [""])[0]  # noqa: E731
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.FunctionDef):
+            notes[node.name] = first(ast.get_docstring(node) or "")
+        elif isinstance(node, ast.Assign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            notes[ast.unparse(node.targets[0])] = first(str(after.value.value))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
+            for key, value in zip(node.value.keys, node.value.values, strict=True):
+                if isinstance(key, ast.Constant):
+                    notes.setdefault(str(key.value), notes.get(ast.unparse(value), ast.unparse(value)))
+    return notes
+
+
+def _recipes() -> Iterator[tuple[str, str]]:
+    from orderhead.training.recipes import RECIPES
+
+    for name, recipe in RECIPES.items():
+        yield name, recipe.summary
+
+
+def _studies() -> Iterator[tuple[str, str]]:
+    yield "demo", "the orders side by side on the body that ships"
+    yield "compare", "orders side by side on any body"
+
+
+KINDS: Mapping[str, Callable[[], Any]] = {
+    "bodies": _bodies, "heads": tuple, "orders": _orders, "oracles": tuple, "recipes": _recipes, "studies": _studies,
+}  # fmt: skip
+"""Kind -> a function that gives its (name, line) pairs."""

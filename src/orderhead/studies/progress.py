@@ -1,0 +1,59 @@
+"""Every intermediate image of a run, rebuilt from the final tokens and the trace (a revealed token never changes).
+
+Legend: N images, T steps, L cells, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orderhead.core.grid import Grid
+from orderhead.oracles.classifier import PartialVisClassifier
+from orderhead.sampling.sample import Samples, decode_tokens
+
+
+def masks_NTL(samples: Samples, n: int) -> Tensor:
+    """What is masked after each step in the first `n` images, bool (n, T, L)."""
+    return torch.from_numpy(samples.trace.masks_TBL()[:, :n]).transpose(0, 1)
+
+
+def partial_images(samples: Samples, n: int) -> Tensor:
+    """The first `n` images after each step, masked tokens as zeros, float (n, T, C, H, W) in [-1, 1]."""
+    mask_NTL = masks_NTL(samples, n)
+    tokens = torch.where(mask_NTL[..., None], 0.0, samples.tokens_BLC[:n, None].cpu())
+    return decode_tokens(tokens.flatten(0, 1), samples.tokenizer).unflatten(0, mask_NTL.shape[:2])
+
+
+def greyed(images_NTCHW: Tensor, mask_NTL: Tensor, grid: Grid) -> np.ndarray:
+    """uint8 (N, T, H, W) or (N, T, H, W, 3) with the cells that are still masked in mid-grey."""
+    H, W = images_NTCHW.shape[-2:]
+    mask = (
+        mask_NTL.unflatten(-1, (grid.h, grid.w)).repeat_interleave(H // grid.h, -2).repeat_interleave(W // grid.w, -1)
+    )
+    pixels = torch.where(mask[:, :, None], 0.0, images_NTCHW).add(1).mul(127.5).round().byte().permute(0, 1, 3, 4, 2)
+    return (pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).numpy()
+
+
+@torch.no_grad()
+def recognition(
+    classifier: PartialVisClassifier, samples: Samples, n: int, batch: int = 512
+) -> tuple[np.ndarray, np.ndarray]:
+    """p(true class) and top-1 correctness after each step of the first `n` images, (n, T) each.
+
+    The classifier reads the revealed tokens alone; images of one step see equally many, so each step is one batch.
+    """
+    labels = torch.from_numpy(samples.trace.labels_B[:n])
+    confidence, correct = [], []
+    for mask_NL in masks_NTL(samples, n).unbind(1):
+        rows = zip(samples.tokens_BLC[:n].cpu().split(batch), mask_NL.split(batch), strict=True)
+        p_NK = torch.cat([classifier(*row) for row in rows]).softmax(-1)
+        confidence.append(p_NK.gather(1, labels[:, None]).squeeze(1))
+        correct.append(p_NK.argmax(1) == labels)
+    return torch.stack(confidence, 1).numpy(), torch.stack(correct, 1).numpy()
+
+
+def mse_to_final(images_NTCHW: Tensor) -> np.ndarray:
+    """Mean squared error of each intermediate image to the last one, (N, T), over the range [-1, 1]."""
+    return (images_NTCHW - images_NTCHW[:, -1:]).square().mean((2, 3, 4)).numpy()
