@@ -22,7 +22,7 @@ test: venv
 	@echo "== lint"
 	@$(BIN)/ruff check .
 	@echo "== types"
-	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/pyright
 	@echo "== imports"
 	@$(BIN)/lint-imports
 	@echo "== tests"

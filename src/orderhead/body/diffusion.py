@@ -7,8 +7,6 @@ function that is passed in.
 Legend: N tokens, C channels, K denoising steps kept of T = 1000.
 """
 
-
-
 from __future__ import annotations
 
 import math

@@ -63,7 +63,7 @@ def append(path: str | Path, results: Iterable[Result]) -> None:
 def read(path: str | Path) -> list[Result]:
     """The results in the file, later lines replacing earlier ones of the same study, row, metric and protocol.
 
-    A damaged line is passed over. ValueError where the file is missing or holds no result.
+    A damaged line is passed over. ValueError where the file is missing.
     """
     path = Path(path)
     if not path.is_file():
@@ -78,6 +78,4 @@ def read(path: str | Path) -> list[Result]:
             continue
         key = (result.study, result.row, result.metric, json.dumps(result.protocol, sort_keys=True))
         found[key] = result
-    if not found:
-        raise ValueError(f"{path} holds no result")
     return list(found.values())

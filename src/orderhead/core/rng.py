@@ -57,20 +57,16 @@ def _words(seed: int, stream: Stream, index_N: Tensor, cell_N: Tensor, draw: int
     return philox(counter.reshape(-1, 4), (seed, int(stream))).reshape(-1, 4 * blocks)
 
 
-def uniform(seed: int, stream: Stream, index_N: Tensor, cell_N: Tensor, draw: int = 0, k: int = 1) -> Tensor:
-    """(N, k) float64 in (0, 1), a function of (seed, stream, image, cell, draw) alone.
-
-    `index_N` and `cell_N` are integers in [0, 2**32) and broadcast together. ValueError for a seed out of range.
-    """
-    return (_words(seed, stream, index_N, cell_N, draw, k)[:, :k].double() + 0.5) / 2**32
-
-
 def normal(seed: int, stream: Stream, index_N: Tensor, cell_N: Tensor, draw: int = 0, k: int = 1) -> Tensor:
-    """(N, k) float32 standard normals (Box-Muller in float64), a function of (seed, stream, image, cell, draw)."""
-    even = k + k % 2
-    u = (_words(seed, stream, index_N, cell_N, draw, even)[:, :even].double() + 0.5) / 2**32
+    """(N, k) float32 standard normals (Box-Muller), a function of (seed, stream, image, cell, draw) alone.
+
+    `index_N` and `cell_N` are integers in [0, 2**32) and broadcast together. The integers are the same on every device,
+    the logarithm and the cosine to the last bit or two. ValueError for a seed out of range.
+    """
+    words = _words(seed, stream, index_N, cell_N, draw, k + k % 2)
+    u = (words[:, : k + k % 2].float() + 0.5) / 2**32  # in (0, 1]
     radius, angle = (-2 * u[:, 0::2].log()).sqrt(), 2 * math.pi * u[:, 1::2]
-    return torch.stack([radius * angle.cos(), radius * angle.sin()], -1).flatten(1)[:, :k].float()
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], -1).flatten(1)[:, :k]
 
 
 def generator(seed: int, index: int) -> np.random.Generator:

@@ -3,8 +3,7 @@
 Legend: B batch, F features.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: the hub's mixin reads the config's type off the signature.
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +17,9 @@ class MetricNetConfig:
     widths: tuple[int, ...] = (48, 96, 192)
     features: int = 128
     classes: int = 10
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))  # JSON gives a list back
 
 
 def _stage(inputs: int, width: int) -> nn.Sequential:

@@ -3,8 +3,7 @@
 Legend: B batch, L cells, C channels, V visible cells, D width.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: the hub's mixin reads the config's type off the signature.
 from dataclasses import dataclass
 
 import torch

@@ -77,9 +77,7 @@ def lint_orders(orders_NL: np.ndarray, grid: Grid, counts: Sequence[int], cfg_sc
     )
 
 
-def orders_NL(
-    order: SpatialOrder, grid: Grid, counts: Sequence[int], seed: int, indices: Iterable[int]
-) -> np.ndarray:
+def orders_NL(order: SpatialOrder, grid: Grid, counts: Sequence[int], seed: int, indices: Iterable[int]) -> np.ndarray:
     """The orders of images `indices` of `seed`, int64 (N, L); each is a function of (seed, index)."""
     return np.stack([order(grid, generator(seed, index), counts) for index in indices])
 

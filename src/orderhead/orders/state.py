@@ -65,8 +65,10 @@ def top_masked(scores_BL: Tensor, mask_BL: Tensor, count: int) -> Tensor:
 
     ValueError where a score is NaN.
     """
+    scores_BL = scores_BL if scores_BL.is_floating_point() else scores_BL.float()
     if scores_BL.isnan().any():
         raise ValueError("the policy gave scores that are NaN; its head has diverged or its body's z is not finite")
-    finite_BL = scores_BL.double().clamp(-1e300, 1e300)  # a score of -inf still comes before a known cell
+    lowest = torch.finfo(scores_BL.dtype).min
+    finite_BL = scores_BL.clamp(min=lowest)  # a score of -inf still comes before a known cell
     chosen = finite_BL.masked_fill(~mask_BL, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :count]
     return torch.zeros_like(mask_BL).scatter(1, chosen, True)

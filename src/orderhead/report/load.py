@@ -123,7 +123,10 @@ def load(folder: str | Path) -> Report:
     folder = Path(folder)
     run = _run(folder / "run.json")
     grid, notes = Grid(*run["grid"]), []
-    lines = [r for r in results.read(folder / "results.jsonl") if _belongs(r, run)]
+    found = results.read(folder / "results.jsonl")
+    if not found:
+        raise ValueError(f"{folder / 'results.jsonl'} holds no result; run the command that made it again")
+    lines = [r for r in found if _belongs(r, run)]
     rows = tuple(_row(folder, order, lines, grid, run, notes) for order in run["orders"])
     reference = run.get("reference") or {}
     return Report(

@@ -95,6 +95,16 @@ class Settings:
         bound = self.x0_bound or own or float("inf")
         return Denoising(self.denoise_steps, self.temperature, bound)
 
+    def check(self, body: MAR) -> None:
+        """ValueError for any unknown name or setting out of range, before anything is sampled."""
+        rescore_steps(self.rescore, len(self.counts(body.grid.L)))
+        self.policy()
+        self.randomness(body.grid.L)
+        self.denoising(body)
+        lookup("solver", self.solver, SOLVERS)
+        if self.cfg_schedule not in CFG_SCHEDULES:
+            raise unknown("cfg schedule", self.cfg_schedule, CFG_SCHEDULES)
+
 
 def _guidance(settings: Settings, body: MAR, state: DecodeState, policy: Policy) -> guide.Guidance | None:
     """None where cfg is 1: no second half is computed at all."""
@@ -124,20 +134,25 @@ def _rows(state: DecodeState, rows: Tensor) -> DecodeState:
     return replace(state, **{name: getattr(state, name)[rows] for name in names})
 
 
+def _unknown(known: tuple[Tensor, Tensor], B: int, L: int) -> tuple[Tensor, int]:
+    """The mask (B, L) of an inpainting and how many cells of each image are to be generated.
+
+    ValueError where that number is 0 or differs between images.
+    """
+    mask_BL = known[1].bool().expand(B, L)
+    numbers = mask_BL.sum(1).unique().tolist()
+    if len(numbers) != 1 or numbers[0] == 0:
+        raise ValueError(f"all images of one call have the same number (> 0) of unknown cells; got {numbers}")
+    return mask_BL, numbers[0]
+
+
 def _start(settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, known: tuple | None) -> DecodeState:
-    """The state before the first step. ValueError where images of one call know different numbers of cells."""
-    grid, masked = body.grid, body.grid.L
-    if known is not None:
-        mask_BL = known[1].bool().expand(len(labels_B), grid.L)
-        numbers = mask_BL.sum(1).unique()
-        if len(numbers) != 1 or numbers.item() == 0:
-            raise ValueError(
-                f"all images of one call have the same number (> 0) of unknown cells; got {numbers.tolist()}"
-            )
-        masked = int(numbers)
-    counts = settings.counts(masked)
-    state = DecodeState.start(grid, body.config.channels, labels_B, index_B, counts, settings.randomness(grid.L))
-    return state if known is None else state.given(known[0].expand(len(labels_B), -1, -1), mask_BL)
+    """The state before the first step: nothing revealed, or what an inpainting knows."""
+    grid, B = body.grid, len(labels_B)
+    mask_BL, masked = _unknown(known, B, grid.L) if known else (None, grid.L)
+    rng, counts = settings.randomness(grid.L), settings.counts(masked)
+    state = DecodeState.start(grid, body.config.channels, labels_B, index_B, counts, rng)
+    return state if known is None or mask_BL is None else state.given(known[0].expand(B, -1, -1), mask_BL)
 
 
 def sample(

@@ -88,5 +88,6 @@ class Recorder:
 
 def _ranked(scores_BL: Tensor, where_BL: Tensor) -> np.ndarray:
     """The True cells of each row by falling score (B, n)."""
-    ranked = scores_BL.double().masked_fill(~where_BL, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    return ranked[:, : int(where_BL[0].sum())].cpu().numpy()
+    scores, where = scores_BL.double().cpu(), where_BL.cpu()
+    ranked = scores.masked_fill(~where, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return ranked[:, : int(where[0].sum())].numpy()

@@ -46,6 +46,7 @@ DEMO_ORDERS = (
     "checkerboard", "spread",
 )  # fmt: skip
 BASELINE = "random"
+LEAST_IMAGES = 5  # what precision and recall need
 CURVE_IMAGES = 64
 SHOWN_IMAGES = 10
 
@@ -113,7 +114,10 @@ def compare(
     orders = tuple(dict.fromkeys((BASELINE, *orders)))
     model = load_body(body).to(default_device())
     run = Comparison(Path(out), study, body, model, orders, images, Settings(**settings))
-    run.settings.counts(model.grid.L)
+    for order in orders:
+        run.policy_settings(order).check(model)
+    if images < LEAST_IMAGES:
+        raise ValueError(f"a comparison takes at least {LEAST_IMAGES} images an order, got {images}")
     _claim(run)
     for order in tqdm(orders, desc="sampling", unit="order", delay=2):
         stream.write(run.policy_settings(order), model, images, run.out / "samples" / order, title=order)
@@ -195,9 +199,8 @@ class _Row:
             lines += [
                 line(f"{k}_minus_{BASELINE}", e.value, e.ci, e.n) for k, e in self._against(baseline, judge).items()
             ]
-        lint = lint_orders(
-            self.samples.trace.order_BL, run.body.grid, self.samples.trace.counts_T, run.settings.cfg_scale
-        )
+        trace = self.samples.trace
+        lint = lint_orders(trace.order_BL, run.body.grid, trace.counts_T.tolist(), run.settings.cfg_scale)
         lines += [line(k, getattr(lint, k)) for k in LINT_METRICS]
         return [*lines, line("seconds_per_image", self.seconds / run.images)]
 

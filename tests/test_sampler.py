@@ -1,0 +1,321 @@
+"""The laws of the sampler, over every policy, and its numerics against other ways of computing them."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from orderhead.body import MAR, SIZES
+from orderhead.body.diffusion import Diffusion, cosine_betas
+from orderhead.core.grid import Grid
+from orderhead.core.rng import Paired
+from orderhead.orders.policy import POLICIES
+from orderhead.orders.state import DecodeState, top_masked
+from orderhead.sampling import guidance as guide
+from orderhead.sampling.sample import Settings, run, sample
+from orderhead.sampling.sampler import decode, given_draw, plain
+from orderhead.sampling.schedule import SCHEDULES, counts_of, rescore_steps
+from orderhead.sampling.solvers import Denoising, ancestral, dpm
+from orderhead.sampling.trace import Recorder, Trace
+
+CHEAP = {"steps": 5, "denoise_steps": 3, "x0_bound": 3.0}
+
+
+@pytest.fixture(scope="module")
+def body() -> MAR:
+    """An untrained body on 3 x 5 cells whose every part has an effect."""
+    config = dataclasses.replace(
+        SIZES["tiny"], grid_h=3, grid_w=5, classes=4, buffer_size=2, encoder_width=64, encoder_depth=1, encoder_heads=1,
+        decoder_width=64, decoder_depth=1, decoder_heads=1, diffloss_width=32, diffloss_depth=1, tokenizer="",
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MAR(config)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+def same(a, b, tolerance=1e-4):
+    return torch.allclose(a, b, atol=tolerance, rtol=tolerance)
+
+
+# Laws over every policy.
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_an_order_is_a_permutation_and_each_cell_is_revealed_once(body, name):
+    revealed = torch.zeros(3, 15, dtype=torch.long)
+    state = DecodeState.start(body.grid, 4, torch.tensor([0, 1, -1]), torch.arange(3), (1, 2, 5, 7), Paired(0))
+    recorder = Recorder(state.counts)
+
+    def save(state, where_BL):
+        recorder(state, where_BL)
+        revealed.add_(where_BL)
+        assert (where_BL.sum(1) == state.counts[state.step - 1]).all()
+
+    real = torch.randn(3, 15, 4, generator=torch.Generator().manual_seed(0))
+    final = decode(state, plain(body), POLICIES[name], given_draw(real), save, {0})
+    assert (revealed == 1).all()
+    assert not final.mask_BL.any()
+    assert torch.equal(final.tokens_BLC, real)
+    assert (np.sort(recorder.trace(state.labels_B).order_BL, axis=1) == np.arange(15)).all()
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_asking_a_state_blind_policy_again_changes_nothing(body, name):
+    once, always = (sample(body, [0, 1], name, rescore=mode, cfg_scale=2.0, **CHEAP) for mode in ("fast", "slow"))
+    assert torch.equal(once.tokens_BLC, always.tokens_BLC)
+    assert (once.trace.order_BL == always.trace.order_BL).all()
+    assert always.trace.scores_BRL.shape[1] == len(always.trace.counts_T)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_an_image_does_not_depend_on_its_batch(body, name):
+    settings, labels = Settings(name, cfg_scale=2.0, **CHEAP), torch.arange(8) % 4
+    whole = run(settings, body, labels, torch.arange(8))
+    for size in (1, 3):
+        parts = [run(settings, body, labels[i], i) for i in torch.arange(8).split(size)]
+        assert same(whole.tokens_BLC, torch.cat([p.tokens_BLC for p in parts]))
+        assert (whole.trace.order_BL == Trace.join([p.trace for p in parts]).order_BL).all()
+
+
+@pytest.mark.parametrize("cfg_schedule", ["linear", "constant", "equalized"])
+@pytest.mark.parametrize("name", POLICIES)
+def test_cfg_1_is_no_guidance(body, name, cfg_schedule):
+    plain_run = sample(body, [0, 3], name, **CHEAP)
+    assert torch.equal(plain_run.tokens_BLC, sample(body, [0, 3], name, cfg_schedule=cfg_schedule, **CHEAP).tokens_BLC)
+    nearly = sample(body, [0, 3], name, cfg_scale=1 + 1e-7, cfg_schedule=cfg_schedule, **CHEAP)
+    assert same(plain_run.tokens_BLC, nearly.tokens_BLC, 1e-3)
+
+
+def test_the_same_noise_meets_a_cell_under_every_order(body):
+    """With a draw that is the noise alone, all orders make the same image."""
+
+    def noise_draw(state, where_BL):
+        row, cell = where_BL.nonzero(as_tuple=True)
+        return state.rng.noise(state.index_B[row], cell, 0, 4)
+
+    images = []
+    for policy in POLICIES.values():
+        state = DecodeState.start(body.grid, 4, torch.tensor([0, 1]), torch.tensor([3, 9]), (5, 10), Paired(2))
+        images.append(decode(state, plain(body), policy, noise_draw, lambda *_: None, {0}).tokens_BLC)
+    assert all(torch.equal(images[0], image) for image in images[1:])
+
+
+# A policy of one's own.
+
+
+def test_a_policy_sees_z_and_the_mask_and_any_callable_will_do(body):
+    asked = []
+
+    def most_energy(state):
+        asked.append((state.step, int(state.mask_BL.sum())))
+        return state.z_BLD.square().sum(-1)
+
+    samples = sample(body, [0, 1], most_energy, rescore=2, **CHEAP)
+    assert [step for step, _ in asked] == [0, 2]
+    assert asked[0][1] == 30
+    assert samples.trace.scores_BRL.shape == (2, 2, 15)
+
+
+def test_a_policy_that_diverged_is_named(body):
+    with pytest.raises(ValueError, match="NaN"):
+        sample(body, [0], lambda state: torch.full((1, 15), torch.nan), **CHEAP)
+
+
+def test_ties_go_to_the_lower_raster_index_and_infinite_scores_are_fine():
+    mask = torch.tensor([[False, True, True, True]])
+    assert top_masked(torch.zeros(1, 4), mask, 2).tolist() == [[False, True, True, False]]
+    lowest = torch.tensor([[torch.inf, -torch.inf, -torch.inf, torch.inf]])
+    assert top_masked(lowest, mask, 3).tolist() == mask.tolist()
+
+
+# Inpainting.
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_inpainting_keeps_what_is_known_and_reveals_the_rest_once(body, name):
+    known = torch.randn(2, 15, 4, generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros(2, 15, dtype=torch.bool)
+    mask[0, :7], mask[1, 8:] = True, True
+    samples = sample(body, [0, 1], name, known=(known, mask), cfg_scale=2.0, **CHEAP)
+    assert torch.equal(samples.tokens_BLC[~mask], known[~mask])
+    assert (samples.tokens_BLC[mask] != known[mask]).all()
+    assert samples.trace.counts_T.sum() == 7
+    assert (np.sort(samples.trace.order_BL, axis=1) == np.arange(15)).all()
+    assert ((samples.trace.step_BL == -1) == ~mask.numpy()).all()
+
+
+def test_inpainting_wants_equally_many_unknown_cells(body):
+    mask = torch.zeros(2, 15, dtype=torch.bool)
+    mask[0, 0] = True
+    with pytest.raises(ValueError, match="same number"):
+        sample(body, [0, 1], known=(torch.zeros(2, 15, 4), mask), **CHEAP)
+
+
+# Schedules.
+
+
+@pytest.mark.parametrize(("name", "cells"), list(itertools.product(SCHEDULES, (1, 2, 7, 64, 256))))
+def test_a_schedule_sums_to_the_cells_with_a_token_each_step(name, cells):
+    for steps in {1, 2, cells // 2, cells} - {0}:
+        if steps <= cells:
+            counts = counts_of(name, steps, cells)
+            assert sum(counts) == cells
+            assert min(counts) >= 1
+            assert len(counts) == (cells if name == "one_by_one" else steps)
+
+
+def test_the_cosine_schedule_keeps_what_the_formula_keeps():
+    masked = 256 - np.cumsum(counts_of("cosine", 64, 256))
+    t = np.arange(1, 64)
+    assert (masked[:-1] <= np.floor(256 * np.cos(np.pi / 2 * t / 64)).clip(min=1)).all()
+    assert masked[32] / 256 == pytest.approx(0.70, abs=0.02)  # the study: 30 % are visible at step 33 of 64
+
+
+@pytest.mark.parametrize(
+    "bad", [{"steps": 16}, {"steps": 0}, {"schedule": (5, 5)}, {"schedule": (0, 15)}, {"schedule": "cosin"}]
+)
+def test_a_schedule_that_does_not_fit_is_refused(body, bad):
+    with pytest.raises(ValueError, match=r"steps|explicit|cosine"):
+        sample(body, [0], **CHEAP | bad)
+
+
+def test_semifast_asks_at_every_eighth_of_64():
+    assert sorted(rescore_steps("semifast-8", 64)) == list(range(0, 64, 8))
+    assert rescore_steps("fast", 64) == {0}
+    assert rescore_steps("slow", 5) == rescore_steps(5, 5) == rescore_steps("5", 5) == {0, 1, 2, 3, 4}
+    for bad in (0, 65, "quick"):
+        with pytest.raises(ValueError, match="rescore"):
+            rescore_steps(bad, 64)
+
+
+# Guidance.
+
+
+def _guidance_by_cell(guidance, orders_NL, counts, grid):
+    """What each cell of each order gets, (N, L), through the function that the sampler calls."""
+    N, L = orders_NL.shape
+    state = DecodeState.start(grid, 1, torch.zeros(N, dtype=torch.long), torch.arange(N), counts, Paired(0))
+    got = torch.zeros(N, L)
+    edges = np.concatenate([[0], np.cumsum(counts)])
+    for a, b in itertools.pairwise(edges):
+        where = torch.zeros(N, L, dtype=torch.bool).scatter(1, torch.from_numpy(orders_NL[:, a:b]), True)
+        got[where] = guidance(state, where)
+        state = state.reveal(where, torch.zeros(int(where.sum()), 1))
+    return got.double().numpy()
+
+
+@pytest.mark.parametrize("name", ["center_spiral", "multiscale", "center_perturbed", "spread"])
+def test_equalized_gives_every_cell_the_random_orders_mean(name):
+    grid, counts = Grid(8, 8), counts_of("cosine", 16, 64)
+    orders = np.stack([POLICIES[name].order(grid, np.random.default_rng(i), counts) for i in range(50)])
+    got = _guidance_by_cell(guide.equalized(3.0, orders, counts), orders, counts, grid)
+    uniform = _guidance_by_cell(guide.linear(3.0), np.arange(64)[None], counts, grid).mean()
+    assert got.mean(0) == pytest.approx(np.full(64, uniform), abs=1e-5)
+    linear = _guidance_by_cell(guide.linear(3.0), orders, counts, grid)
+    assert linear.mean(0).std() > 0.05  # which is what there was to equalise
+
+
+def test_linear_guidance_rises_as_published():
+    got = _guidance_by_cell(guide.linear(3.0), np.arange(64)[None], counts_of("linear", 4, 64), Grid(8, 8))
+    assert np.unique(got) == pytest.approx([1.5, 2.0, 2.5, 1 + 2 * 63 / 64])
+
+
+# Solvers, against a data distribution whose denoiser is known in closed form: x0 ~ N(mean, std^2).
+
+MEAN, STD = 0.7, 0.5
+
+
+def gaussian_denoiser(x_NC, t_N):
+    """E[epsilon | x_t] of N(MEAN, STD^2) data, and the variance fraction that gives the posterior's true variance."""
+    alpha_bar = torch.from_numpy(np.cumprod(1 - cosine_betas()))[t_N][:, None]
+    variance = alpha_bar * STD**2 + 1 - alpha_bar
+    epsilon = (1 - alpha_bar).sqrt() * (x_NC - alpha_bar.sqrt() * MEAN) / variance
+    return torch.cat([epsilon.float(), -torch.ones_like(x_NC)], dim=-1)
+
+
+def _draw(solver, steps, n=20_000, **settings):
+    def noise(k):
+        return torch.randn(n, 1, generator=torch.Generator().manual_seed(k))
+
+    return solver(gaussian_denoiser, noise, Denoising(steps, **settings))
+
+
+@pytest.mark.parametrize("steps", [1000, 250])
+def test_ancestral_sampling_samples_a_gaussian(steps):
+    x = _draw(ancestral, steps)
+    assert x.mean().item() == pytest.approx(MEAN, abs=0.02)
+    assert x.std().item() == pytest.approx(STD, abs=0.02)
+
+
+def _exact_flow(x_T):
+    """For Gaussian data the ODE's solution is known: (x_t - mean_t) / std_t stays constant from t = 950 to 0."""
+    alpha_bar = np.cumprod(1 - cosine_betas())
+    start, end = alpha_bar[950], alpha_bar[0]
+    std = lambda a: np.sqrt(a * STD**2 + 1 - a)  # noqa: E731
+    x_start = x_T.double() * np.sqrt(1 - start)
+    x_end = np.sqrt(end) * MEAN + std(end) / std(start) * (x_start - np.sqrt(start) * MEAN)
+    epsilon = gaussian_denoiser(x_end, torch.zeros(len(x_end), dtype=torch.long))[:, :1]
+    return (x_end - np.sqrt(1 - end) * epsilon) / np.sqrt(end)
+
+
+def test_dpm_converges_to_the_exact_flow_at_second_order():
+    exact = _exact_flow(torch.randn(1000, 1, generator=torch.Generator().manual_seed(0)))
+    errors = [(_draw(dpm, steps, 1000).double() - exact).abs().max().item() for steps in (10, 20, 40)]
+    assert errors[0] < 0.1
+    assert errors[0] / errors[1] > 2.5
+    assert errors[1] / errors[2] > 2.5
+    assert exact.mean().item() == pytest.approx(MEAN * 0.95, abs=0.04)  # what starting from noise at 950 costs
+
+
+def test_the_bound_and_the_temperature_do_what_they_say():
+    assert _draw(dpm, 10, x0_bound=0.2).abs().max() <= 0.2
+    assert _draw(ancestral, 50, x0_bound=0.2, temperature=0.0).abs().max() < 0.21
+    assert torch.equal(_draw(ancestral, 50, temperature=0.0), _draw(ancestral, 50, temperature=0.0))
+    assert _draw(ancestral, 100, temperature=0.5).std() < _draw(ancestral, 100).std()
+    for bad in ({"temperature": -1.0}, {"x0_bound": 0.0}):
+        with pytest.raises(ValueError, match="temperature"):
+            Denoising(10, **bad)
+
+
+def test_one_step_predicts_x0_at_once():
+    process = Diffusion.cosine(1)
+    assert len(process) == 1
+    assert torch.isfinite(_draw(ancestral, 1, x0_bound=2.0)).all()
+
+
+# Official mode.
+
+
+def test_official_mode_is_one_stream_and_ignores_the_bodys_bound(body):
+    labels = torch.tensor([0, 1])
+    settings = Settings("random", steps=4, denoise_steps=2, cfg_scale=2.0, rng="official", seed=3)
+    bounded = MAR(dataclasses.replace(body.config, token_bound=0.5)).eval()
+    bounded.load_state_dict(body.state_dict())
+    official = run(settings, bounded, labels, torch.arange(2)).tokens_BLC
+    assert torch.equal(official, run(settings, body, labels, torch.arange(2)).tokens_BLC)
+    paired = run(dataclasses.replace(settings, rng="paired"), bounded, labels, torch.arange(2)).tokens_BLC
+    assert paired.abs().max() <= 0.5 + 1e-6 < official.abs().max()
+
+
+def test_names_are_checked_with_the_nearest_match(body):
+    for bad in ({"order": "rastr"}, {"cfg_schedule": "linea"}, {"rng": "oficial"}, {"solver": "dpn"}):
+        with pytest.raises(ValueError, match=r"did you mean '(raster|linear|official|dpm)'"):
+            sample(body, [0], **CHEAP | {"cfg_scale": 2.0} | bad)
+    with pytest.raises(ValueError, match="no images"):
+        sample(body, [], **CHEAP)
+
+
+def test_a_trace_comes_back_from_disk(body, tmp_path):
+    trace = sample(body, [0, 1], rescore=2, **CHEAP).trace
+    trace.save(tmp_path / "trace.npz")
+    back = Trace.load(tmp_path / "trace.npz")
+    for name in ("order_BL", "counts_T", "labels_B"):
+        assert (getattr(back, name) == getattr(trace, name)).all()
+    masks = trace.masks_TBL()
+    assert (masks.sum(-1)[:, 0] == 15 - np.cumsum(trace.counts_T)).all()
+    assert (masks[:-1] | ~masks[1:]).all()

@@ -1,0 +1,213 @@
+"""The loop: resumed equals uninterrupted, a diverged run keeps its last good checkpoint, a frozen part stays put."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from orderhead.body import MAR, SIZES
+from orderhead.body.diffusion import TIMESTEPS, Diffusion, loss_terms
+from orderhead.core.checkpoint import load_tensors
+from orderhead.core.rng import torch_generator
+from orderhead.data import latents
+from orderhead.training import losses, recipes
+from orderhead.training.loop import LoopConfig, TrainingDivergedError, train
+from orderhead.training.recipes import RECIPES, configure
+
+CPU = torch.device("cpu")
+CONFIG = LoopConfig(
+    images=30 * 8, batch=8, base_lr=0.1, warmup_images=40, cooldown_images=80, checkpoint_seconds=0.0, clip=1.0
+)
+
+
+def _data():
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(50, 6, generator=g), torch.randint(0, 3, (50,), generator=g)
+
+
+def _model():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Dropout(0.2), nn.Linear(16, 3))
+
+
+def _loss(model, index_B, rng):
+    x, y = _data()
+    noisy = x[index_B] + 0.1 * torch.randn(len(index_B), 6, generator=rng)
+    return nn.functional.cross_entropy(model(noisy), y[index_B]), {}
+
+
+def _bits(model):
+    return {k: v.numpy().tobytes() for k, v in model.state_dict().items()}
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
+    whole = train(_model(), _loss, 50, CONFIG, tmp_path / "whole", device=CPU)
+
+    class KilledError(Exception):
+        pass
+
+    def killer(model, seen):
+        if seen == 16 * 8:
+            raise KilledError
+        return {}
+
+    with pytest.raises(KilledError):
+        train(_model(), _loss, 50, CONFIG, tmp_path / "parts", [(8, killer)], device=CPU)
+    assert _bits(train(_model(), _loss, 50, CONFIG, tmp_path / "parts", device=CPU)) == _bits(whole)
+
+
+CHILD = """
+import sys, time, torch
+sys.path.insert(0, {tests!r})
+import test_training as t
+torch.set_num_threads(1)
+slow = lambda model, seen: time.sleep(0.05) or {{}}
+t.train(t._model(), t._loss, 50, t.CONFIG, {out!r}, [(8, slow)], device=t.CPU)
+"""
+
+
+def test_kill_9_at_any_moment_loses_nothing(tmp_path):
+    whole = train(_model(), _loss, 50, CONFIG, tmp_path / "whole", device=CPU)
+    code = CHILD.format(tests=str(Path(__file__).parent), out=str(tmp_path / "killed"))
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    log = tmp_path / "killed/last.safetensors"
+    deadline = time.monotonic() + 120
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    load_tensors(log)  # whole, whenever the kill came
+    assert _bits(train(_model(), _loss, 50, CONFIG, tmp_path / "killed", device=CPU)) == _bits(whole)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path):
+    def exploding(model, index_B, rng):
+        loss, logs = _loss(model, index_B, rng)
+        return (loss * torch.nan if exploding.steps == 0 else loss), logs | {"left": _count(exploding)}
+
+    exploding.steps = 10
+    with pytest.raises(TrainingDivergedError, match="lower base_lr") as caught:
+        train(_model(), exploding, 50, CONFIG, tmp_path, device=CPU)
+    assert "\n" not in str(caught.value)
+    saved = load_tensors(tmp_path / "last.safetensors")
+    assert all(torch.isfinite(v).all() for v in saved.values())
+
+
+def _count(function):
+    function.steps -= 1
+    return float(function.steps)
+
+
+def test_the_average_and_the_learning_rate_follow_their_formulas(tmp_path):
+    config = dataclasses.replace(CONFIG, images=4 * 8, ema_decay=0.5)
+    seen = []
+
+    def watch(model, images):
+        seen.append(model[0].weight.clone())
+        return {}
+
+    average = train(_model(), _loss, 50, config, tmp_path, [(8, watch)], device=CPU)
+    final = load_tensors(tmp_path / "last.safetensors")
+    decay = min(0.5, 4 / 13)  # of the fourth step: the average starts young
+    by_hand = decay * seen[2] + (1 - decay) * final["model.0.weight"]
+    assert torch.allclose(average[0].weight, by_hand, atol=1e-7)
+    peak = CONFIG.base_lr * 8 / 256
+    assert [CONFIG.lr(s) / peak for s in (0, 4, 10, 19, 20, 29)] == pytest.approx([0.2, 1, 1, 1, 1, 0.1])
+
+
+def test_a_frozen_part_is_byte_identical_after_training(tmp_path):
+    model = _model()
+    model[0].requires_grad_(False)
+    before = _bits(model[0])
+    trained = train(model, _loss, 50, CONFIG, tmp_path, device=CPU)
+    assert _bits(model[0]) == before == _bits(trained[0])
+    assert _bits(model[3]) != _bits(_model()[3])
+
+
+def test_the_log_has_a_line_a_logged_step_and_tensorboard_its_file(tmp_path):
+    train(_model(), _loss, 50, CONFIG, tmp_path, [(80, lambda m, n: {"seen": float(n)})], device=CPU)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["seen"] for line in lines if "seen" in line] == [80.0, 160.0, 240.0]
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_another_recipes_checkpoint_is_refused(tmp_path):
+    train(_model(), _loss, 50, dataclasses.replace(CONFIG, images=8), tmp_path, device=CPU)
+    with pytest.raises(ValueError, match="another recipe"):
+        train(nn.Linear(6, 3), _loss, 50, CONFIG, tmp_path, device=CPU)
+
+
+# Losses.
+
+
+def test_the_bodys_loss_on_masked_cells_equals_the_published_masked_mean():
+    """Second way: the diffusion loss on all cells, masked out afterwards, as the published code does."""
+    config = dataclasses.replace(SIZES["tiny"], encoder_depth=1, decoder_depth=1, diffloss_depth=1)
+    body = MAR(config)
+    torch.nn.init.normal_(body.diffloss.net.final_layer.linear.weight, std=0.1)
+    g = torch.Generator().manual_seed(0)
+    tokens, mask, labels = torch.randn(3, 64, 4, generator=g), torch.rand(3, 64, generator=g) < 0.8, torch.arange(3)
+    t, noise = torch.randint(0, TIMESTEPS, (3 * 64,), generator=g), torch.randn(3 * 64, 4, generator=g)
+    process, z = Diffusion.cosine(), body.predict(tokens, mask, labels).flatten(0, 1)
+    everywhere = loss_terms(process, lambda x, t: body.denoise(x, t, z), tokens.flatten(0, 1), t, noise)
+    flat = mask.flatten()
+    published = (everywhere * flat).sum() / flat.sum()
+    z_M = z[flat]
+    ours = loss_terms(process, lambda x, t: body.denoise(x, t, z_M), tokens[mask], t[flat], noise[flat]).mean()
+    assert ours.item() == pytest.approx(published.item(), rel=1e-5)
+
+
+def test_mask_ratios_follow_the_truncated_normal():
+    from scipy import stats
+
+    ratios = [losses.mask_ratio(torch_generator(0, i)) for i in range(3000)]
+    assert stats.kstest(ratios, stats.truncnorm(-0.3 / 0.25, 0, loc=1.0, scale=0.25).cdf).pvalue > 0.01
+
+
+def test_a_random_mask_has_its_count_in_every_row():
+    mask = losses.random_mask(200, 20, 7, torch_generator(0))
+    assert (mask.sum(1) == 7).all()
+    assert (mask.float().mean(0) - 7 / 20).abs().max() < 0.12
+
+
+# Recipes.
+
+
+@pytest.fixture
+def world(monkeypatch, tmp_path):
+    """Forty training images that were never photographed, and a cache of this test's own."""
+    g = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(40, 1, 32, 32, generator=g) * 2 - 1, torch.arange(40) % 10
+    monkeypatch.setattr("orderhead.data.fashion.training_set", lambda: (images, labels))
+    monkeypatch.setattr("orderhead.data.fashion.test_set", lambda: (images, labels))
+    monkeypatch.setitem(latents.DATASETS, "fashion-train", lambda: (images, labels))
+    monkeypatch.setitem(latents.DATASETS, "fashion-test", lambda: (images, labels))
+    monkeypatch.setenv("ORDERHEAD_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_runs_at_smoke_scale_and_its_folder_loads(world, name):
+    model = recipes.run_recipe(name, "smoke", world / name, {"batch": "8", "images": "24"})
+    back = type(model).from_pretrained(str(world / name), strict=True)
+    assert back.config == model.config
+    assert _bits(back) == _bits(model)
+
+
+def test_fields_are_overridden_by_name_and_checked():
+    config = configure(CONFIG, {"images": "64", "betas": "0.8,0.9", "base_lr": "1e-3"})
+    assert (config.images, config.betas, config.base_lr) == (64, (0.8, 0.9), 1e-3)
+    with pytest.raises(ValueError, match="did you mean 'images'"):
+        configure(CONFIG, {"image": "64"})
+    with pytest.raises(ValueError, match="images is a int"):
+        configure(CONFIG, {"images": "many"})
