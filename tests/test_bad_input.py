@@ -20,7 +20,7 @@ from worlds import COMMAND, fashion_body, few_real_images, one_line, tiny_body
 import orderhead
 from orderhead.cli import main
 from orderhead.core import results
-from orderhead.studies import compare
+from orderhead.data import fashion as data
 
 FAST = ("--steps", "4", "--denoise-steps", "2")
 
@@ -265,10 +265,10 @@ def _compare(body: str, out: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def fashion(tmp_path_factory: pytest.TempPathFactory) -> Iterable[str]:
     """A body for `compare`, which measures against few real images while this lasts."""
-    before = compare.test_set
+    before = data.test_set
     few_real_images()
     yield str(fashion_body(tmp_path_factory.mktemp("fashion")))
-    compare.test_set = before
+    data.test_set = before
 
 
 @pytest.fixture(scope="module")

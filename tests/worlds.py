@@ -8,6 +8,7 @@ import torch
 
 from orderhead.body import MAR, SIZES
 from orderhead.body.tokenizer import KLTokenizer, TokenizerConfig
+from orderhead.data import fashion
 from orderhead.data.fashion import CLASS_NAMES
 
 NAMES = ("t-shirt", "trouser", "ankle boot")
@@ -61,7 +62,5 @@ COMMAND = (sys.executable, "-m", "orderhead")
 
 def few_real_images() -> None:
     """Let `compare` measure against 300 real images: its tests are about the command, not about the numbers."""
-    from orderhead.studies import compare
-
-    images, labels = compare.test_set()
-    compare.test_set = lambda: (images[:300], labels[:300])
+    images, labels = fashion.test_set()
+    fashion.test_set = lambda: (images[:300], labels[:300])

@@ -25,10 +25,9 @@ from orderhead.core.device import default_device
 from orderhead.core.files import read_json, replacing, write_json
 from orderhead.core.names import lookup
 from orderhead.core.results import Result
-from orderhead.data.fashion import test_set
 from orderhead.data.latents import fingerprint
 from orderhead.metrics import judge as judging
-from orderhead.metrics.bundle import Judged, Reference
+from orderhead.metrics.bundle import Judged
 from orderhead.metrics.intervals import Estimate, paired, single
 from orderhead.metrics.progressive import auac, auc
 from orderhead.metrics.registry import compare as differences
@@ -40,6 +39,7 @@ from orderhead.orders.policy import POLICIES
 from orderhead.sampling import stream
 from orderhead.sampling.sample import Samples, Settings
 from orderhead.studies import progress
+from orderhead.studies.worlds import Jury, world_of
 
 DEMO_ORDERS = (
     "random", "raster", "multiscale", "center_spiral", "edge_spiral", "center_perturbed", "blockwise", "halton",
@@ -49,24 +49,6 @@ BASELINE = "random"
 LEAST_IMAGES = 5  # what precision and recall need
 CURVE_IMAGES = 64
 SHOWN_IMAGES = 10
-
-
-@dataclass(frozen=True)
-class Judge:
-    """The judge network, real images as it sees them, and real images again in the place of generated ones."""
-
-    network: Any
-    reference: Reference
-    real: Judged
-
-    @classmethod
-    def fashion(cls, n: int) -> Judge:
-        """The first `n` test images stand for generated ones; all the others are the reference."""
-        network = judging.load_judge("fashion")
-        images, labels = test_set()
-        n = min(n, len(images) // 2)
-        real = judging.judged(network, images[:n], labels[:n])
-        return cls(network, judging.reference(network, images[n:], labels[n:]), real)
 
 
 @dataclass(frozen=True)
@@ -83,8 +65,9 @@ class Comparison:
 
     @cached_property
     def protocol(self) -> dict[str, Any]:
-        """Every setting that changes a number, as it stands in each result."""
+        """Every setting that changes a number, as it stands in each result (and as JSON gives it back)."""
         settings = {k: v for k, v in asdict(replace(self.settings, order="")).items() if k != "order"}
+        settings["schedule"] = list(counts) if isinstance(counts := settings["schedule"], tuple) else counts
         return {"body": self.body_name, "weights": fingerprint(self.body), "images": self.images, **settings}
 
     def policy_settings(self, order: str) -> Settings:
@@ -114,6 +97,7 @@ def compare(
     orders = tuple(dict.fromkeys((BASELINE, *orders)))
     model = load_body(body).to(default_device())
     run = Comparison(Path(out), study, body, model, orders, images, Settings(**settings))
+    world_of(model.config)
     for order in orders:
         run.policy_settings(order).check(model)
     if images < LEAST_IMAGES:
@@ -156,16 +140,16 @@ def _measure_all(run: Comparison) -> None:
     """Measure every order that is not in `results.jsonl` yet, the baseline first."""
     path = run.out / "results.jsonl"
     known = {(r.row, r.metric) for r in results.read(path)} if path.exists() else set()
-    judge = Judge.fashion(run.images)
-    real = {name: e.value for name, e in measure(judge.real, judge.reference).items()}
+    jury = Jury.of(world_of(run.body.config), run.images)
+    real = {name: e.value for name, e in measure(jury.real, jury.reference).items()}
     write_json(run.out / "run.json", _description(run) | {
-        "reference": {"name": "Fashion-MNIST test images", "n": len(judge.reference), "real": real}
+        "reference": {"name": world_of(run.body.config).name, "n": len(jury.reference), "real": real}
     })  # fmt: skip
-    baseline = _Row.of(run, BASELINE, judge)
+    baseline = _Row.of(run, BASELINE, jury)
     for order in tqdm(run.orders, desc="measuring", unit="order", delay=2):
         if (order, "seconds_per_image") not in known:
-            row = baseline if order == BASELINE else _Row.of(run, order, judge)
-            results.append(path, row.results(run, judge, baseline))
+            row = baseline if order == BASELINE else _Row.of(run, order, jury)
+            results.append(path, row.results(run, jury, baseline))
 
 
 @dataclass(frozen=True)
@@ -179,33 +163,33 @@ class _Row:
     progress: Mapping[str, Statistic]
 
     @classmethod
-    def of(cls, run: Comparison, order: str, judge: Judge) -> _Row:
+    def of(cls, run: Comparison, order: str, jury: Jury) -> _Row:
         """Read the order's samples, write its trace, panels and curves, and judge its images."""
         samples, seconds = run.samples(order)
         samples.trace.save(run.out / "traces" / f"{order}.npz")
-        judged = judging.judged(judge.network, samples.images_BCHW, torch.from_numpy(samples.trace.labels_B))
+        judged = judging.judged(jury.judge, samples.images_BCHW, torch.from_numpy(samples.trace.labels_B))
         return cls(order, samples, seconds, judged, _write_progress(run, order, samples))
 
-    def results(self, run: Comparison, judge: Judge, baseline: _Row) -> list[Result]:
+    def results(self, run: Comparison, jury: Jury, baseline: _Row) -> list[Result]:
         """Every number of this order; differences to the baseline are lines of their own."""
         line = lambda metric, value, ci=None, n=run.images: Result(  # noqa: E731
             run.study, self.order, metric, float(value), ci, n, run.protocol, round(self.seconds, 3)
         )
         labels = self.judged.labels_N
-        estimates = dict(measure(self.judged, judge.reference))
+        estimates = dict(measure(self.judged, jury.reference))
         estimates |= {k: single(s, labels[: len(s.influence_N)]) for k, s in self.progress.items()}
         lines = [line(name, e.value, e.ci, e.n) for name, e in estimates.items()]
         if self.order != baseline.order:
             lines += [
-                line(f"{k}_minus_{BASELINE}", e.value, e.ci, e.n) for k, e in self._against(baseline, judge).items()
+                line(f"{k}_minus_{BASELINE}", e.value, e.ci, e.n) for k, e in self._against(baseline, jury).items()
             ]
         trace = self.samples.trace
         lint = lint_orders(trace.order_BL, run.body.grid, trace.counts_T.tolist(), run.settings.cfg_scale)
         lines += [line(k, getattr(lint, k)) for k in LINT_METRICS]
         return [*lines, line("seconds_per_image", self.seconds / run.images)]
 
-    def _against(self, baseline: _Row, judge: Judge) -> dict[str, Estimate]:
-        found = dict(differences(self.judged, baseline.judged, judge.reference))
+    def _against(self, baseline: _Row, jury: Jury) -> dict[str, Estimate]:
+        found = dict(differences(self.judged, baseline.judged, jury.reference))
         for name, statistic in self.progress.items():
             labels = self.judged.labels_N[: len(statistic.influence_N)]
             found[name] = paired(statistic, baseline.progress[name], labels)
@@ -220,7 +204,7 @@ def _write_progress(run: Comparison, order: str, samples: Samples) -> dict[str, 
     n = min(CURVE_IMAGES, run.images)
     images, shown = progress.partial_images(samples, n), min(SHOWN_IMAGES, run.images)
     panels = progress.greyed(images[:shown], progress.masks_NTL(samples, shown), run.body.grid)
-    confidence, correct = progress.recognition(load_classifier("fashion"), samples, n)
+    confidence, correct = progress.recognition(load_classifier(world_of(run.body.config).classifier), samples, n)
     _save(run.out / "panels" / f"{order}.npz", images=panels, labels=samples.trace.labels_B[:shown])
     _save(
         run.out / "curves" / f"{order}.npz", confidence=confidence.astype(np.float32), correct=correct,

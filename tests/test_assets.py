@@ -1,0 +1,78 @@
+"""What ships is what its cards say: small, whole, and as good as claimed (on the test images, which it never saw)."""
+
+import pytest
+import torch
+
+from orderhead.body.load import load_body, load_tokenizer
+from orderhead.core import assets
+from orderhead.data.fashion import CLASS_NAMES, test_set
+from orderhead.metrics.judge import load_judge
+from orderhead.oracles.load import load_classifier
+from orderhead.sampling import sample
+from orderhead.sampling.presets import preset
+from orderhead.training import evaluations, recipes
+
+MODELS = {"bodies": load_body, "tokenizers": load_tokenizer, "classifiers": load_classifier, "metrics": load_judge}
+
+
+@pytest.fixture(scope="module")
+def real():
+    return test_set()
+
+
+def test_everything_that_ships_is_under_20_mb():
+    files = [path for path in assets.root().rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 20e6
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".md", ".gz"}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_each_model_loads_by_name_and_has_a_card(kind):
+    assert assets.shipped(kind) == ["fashion"]
+    assert not MODELS[kind]("fashion").training
+    card = (assets.root() / kind / "fashion/README.md").read_text()
+    for word in ("Fashion-MNIST", "images seen", "minutes", "loss", "orderhead train", "MIT"):
+        assert word in card, word
+
+
+def test_the_test_images_are_whole(real):
+    images, labels = real
+    assert images.shape == (10_000, 1, 32, 32)
+    assert labels.bincount().tolist() == [1000] * 10
+    assert images.min() == -1
+    assert images.max() == 1
+    assert (images[:, :, [0, 1, -2, -1]] == -1).all()
+
+
+def test_the_tokenizer_keeps_what_one_sees(real):
+    tokenizer = load_tokenizer("fashion")
+    assert evaluations.reconstruction(real[0][:200])(tokenizer, 0)["psnr"] > 29.5
+    tokens = tokenizer.encode(real[0][:500]).detach()
+    assert tokens.shape == (500, 64, 4)
+    assert tokens.mean().abs() < 0.05
+    assert abs(tokens.std() - 1) < 0.05
+    assert tokens.abs().max() < load_body("fashion").config.token_bound
+
+
+def test_the_judge_names_real_garments(real):
+    assert evaluations.accuracy(real[0][:2000], real[1][:2000])(load_judge("fashion"), 0)["test_accuracy"] > 0.90
+
+
+def test_the_classifier_knows_more_the_more_it_sees(real, monkeypatch, tmp_path):
+    tokens = load_tokenizer("fashion").encode(real[0][:1000]).detach()
+    seen = evaluations.partial_accuracy(tokens, real[1][:1000])(load_classifier("fashion"), 0)
+    known = [seen[f"test_accuracy_{percent}"] for percent in (10, 25, 50, 100)]
+    assert known == sorted(known)
+    assert known[0] > 0.4
+    assert known[-1] > 0.78
+
+
+def test_the_body_draws_the_garment_that_was_asked_for():
+    """60 images: with a true agreement of 0.90, fewer than 48 hits are a one in a hundred event."""
+    body = load_body("fashion")
+    assert body.config.class_names == CLASS_NAMES
+    assert body.config == recipes.RECIPES["fashion-body"].build().config
+    labels = torch.arange(60) % 10
+    images = sample(body, labels, "random", **preset("fashion"), seed=7).images_BCHW
+    hits = (load_judge("fashion").classify(images)[1].argmax(1) == labels).sum().item()
+    assert hits >= 48
