@@ -129,6 +129,7 @@ def test_a_folder_of_images_goes_on_where_it_was_stopped(body: str, tmp_path: Pa
     assert main(argv) == 0
     assert pictures[0].stat().st_mtime_ns == kept
     assert [p.read_bytes() for p in pictures] == before
+    assert main(argv) == 0  # nothing is left to do
 
 
 def test_sample_takes_the_published_stream_of_random_numbers(body: str, tmp_path: Path) -> None:

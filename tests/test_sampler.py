@@ -310,6 +310,32 @@ def test_names_are_checked_with_the_nearest_match(body):
         sample(body, [], **CHEAP)
 
 
+def test_a_trace_of_infinite_scores_is_still_a_permutation(body):
+    def ruled_out(state):
+        return torch.full(state.mask_BL.shape, -torch.inf).index_fill(1, torch.tensor([3]), 1.0)
+
+    order_BL = sample(body, [0, 1], ruled_out, **CHEAP).trace.order_BL
+    assert (np.sort(order_BL, axis=1) == np.arange(order_BL.shape[1])).all()
+    assert (order_BL[:, 0] == 3).all()
+
+
+def test_what_does_not_fit_a_run_is_a_value_error(body):
+    L, C = body.grid.L, body.config.channels
+    mask = torch.arange(L)[None] >= 3
+    for match, bad in {
+        "known is tokens": {"known": (torch.zeros(1, L - 1, C), mask)},
+        "a mask": {"known": (torch.zeros(1, L, C), mask[:, 1:])},
+        "equalized guidance": {"known": (torch.zeros(1, L, C), mask), "cfg_scale": 2.0, "cfg_schedule": "equalized"},
+        "numbers each image": {"index_B": [0, 1, 2]},
+        "cfg_scale is a finite number": {"cfg_scale": float("nan")},
+        "x0_bound > 0": {"x0_bound": 0.0},
+        "temperature is finite": {"temperature": float("inf")},
+        "one a cell": {"order": lambda state: torch.zeros(L)},
+    }.items():
+        with pytest.raises(ValueError, match=match):
+            sample(body, [0, 1], **CHEAP | bad)
+
+
 def test_a_trace_comes_back_from_disk(body, tmp_path):
     trace = sample(body, [0, 1], rescore=2, **CHEAP).trace
     trace.save(tmp_path / "trace.npz")

@@ -63,6 +63,16 @@ def test_a_damaged_chunk_is_named(whole, tmp_path):
         _tokens(tmp_path)
 
 
+def test_a_chunk_that_was_cut_short_or_is_of_another_stream_is_named(body, whole, tmp_path):
+    for file in whole.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match=r"0000008.npz .*2 images, not 4"):
+        _tokens(tmp_path, n=12)
+    (tmp_path / "0000004.npz").write_bytes((whole / "0000004.npz").read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"0000004.npz is missing or damaged"):
+        _tokens(tmp_path)
+
+
 def test_no_images_is_an_error(body, tmp_path):
     with pytest.raises(ValueError, match="at least one image"):
         stream.write(SETTINGS, body, 0, tmp_path)

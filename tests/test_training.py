@@ -211,3 +211,6 @@ def test_fields_are_overridden_by_name_and_checked():
         configure(CONFIG, {"image": "64"})
     with pytest.raises(ValueError, match="images is a int"):
         configure(CONFIG, {"images": "many"})
+    for name, text in {"batch": "0", "images": "-1", "betas": "0.9", "ema_decay": "1", "base_lr": "nan"}.items():
+        with pytest.raises(ValueError, match=f"{name}.*got"):
+            configure(CONFIG, {name: text})

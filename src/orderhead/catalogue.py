@@ -30,7 +30,10 @@ def _orders() -> Iterator[tuple[str, str]]:
 def _notes(source: str) -> dict[str, str]:
     """Order -> its one line: the docstring of the function or constant, or the expression that combines others."""
     body, notes = ast.parse(source).body, {}
-    first = lambda text: (text.strip().splitlines() or [""])[0]  # noqa: E731
+
+    def first(text: str) -> str:
+        return (text.strip().splitlines() or [""])[0]
+
     for node, after in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.FunctionDef):
             notes[node.name] = first(ast.get_docstring(node) or "")

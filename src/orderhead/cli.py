@@ -62,8 +62,11 @@ class SamplingOptions:
 
 
 def _schedule(text: str) -> str | list[int] | None:
+    """A schedule's name, explicit counts, or None for the order's own."""
+    if text == "auto":
+        return None
     counts = [word.strip() for word in text.split(",")]
-    return [int(c) for c in counts] if all(c.isdecimal() for c in counts) else None if text == "auto" else text
+    return [int(c) for c in counts] if all(c.isdecimal() for c in counts) else text
 
 
 def _split(text: str) -> list[str]:
@@ -175,7 +178,7 @@ def sample(
     model.config = _with_tokenizer(model.config, tokenizer)
     numbers = parse_labels(labels, model.config)
     settings = Settings(order, rng=rng, **sampling.fields(body))
-    settings.policy()
+    settings.check(model)
     labels_N = torch.tensor([numbers[i % len(numbers)] for i in range(n)], device=model.device)
     with progress(settings, model, n):
         write(settings, model, labels_N)

@@ -113,8 +113,7 @@ def log_variance(process: Diffusion, fraction_NC: Tensor, t_N: Tensor) -> Tensor
 def loss_terms(process: Diffusion, denoise: Denoiser, x0_NC: Tensor, t_N: Tensor, noise_NC: Tensor) -> Tensor:
     """MAR's training loss of each token, (N,): epsilon's MSE plus the variational bound of the variance, in bits.
 
-    The bound (IDDPM L_vlb) trains the variance alone: epsilon is detached in it. ValueError never; NaN where the
-    network gives NaN.
+    The bound (IDDPM L_vlb) trains the variance alone: epsilon is detached in it.
     """
     x_NC = add_noise(process, x0_NC, t_N, noise_NC)
     epsilon, fraction = denoise(x_NC, t_N).float().chunk(2, dim=-1)

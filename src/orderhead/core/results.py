@@ -9,19 +9,24 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 
 @cache
 def commit() -> str:
-    """The short commit of the source tree, with `+` where it has changes; the version where there is no git."""
-    here = Path(__file__).parent
+    """The short commit of the source tree, with `+` where it has changes; the version where git does not hold it."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     try:
-        run = lambda *a: subprocess.run(["git", "-C", str(here), *a], capture_output=True, text=True, check=True).stdout  # noqa: E731
-        return run("rev-parse", "--short", "HEAD").strip() + ("+" if run("status", "--porcelain", "-uno") else "")
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # installed inside another project's repository?
+        return git("rev-parse", "--short", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return version("orderhead")
 
 
 @dataclass(frozen=True)

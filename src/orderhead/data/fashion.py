@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -30,11 +31,11 @@ def read_idx(path: str | Path) -> np.ndarray:
     try:
         data = Path(path).read_bytes()
         data = gzip.decompress(data) if str(path).endswith(".gz") else data
-        if data[:3] != b"\0\0\x08":
+        if len(data) < 4 or data[:3] != b"\0\0\x08":
             raise ValueError("not an IDX file of bytes")
         shape = np.frombuffer(data, ">i4", count=data[3], offset=4)
         return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}); fetch it again") from None
 
 

@@ -37,8 +37,9 @@ def batches(settings: Settings, body: MAR, labels_N: Tensor, start: int = 0, bat
 
     `rng="official"` is one stream of numbers over one batch, so there all images come at once.
     """
-    index_N = torch.arange(start, len(labels_N))
-    for index_B in index_N.split(len(labels_N) if settings.rng == "official" else batch):
+    step = len(labels_N) if settings.rng == "official" else batch
+    for first in range(start, len(labels_N), step):
+        index_B = torch.arange(first, min(first + step, len(labels_N)))
         yield run(settings, body, labels_N[index_B.to(labels_N.device)], index_B)
 
 

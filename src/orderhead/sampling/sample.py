@@ -5,6 +5,7 @@ Legend: B images, L cells, C channels, T steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -92,8 +93,8 @@ class Settings:
     def denoising(self, body: MAR) -> Denoising:
         """ValueError for a setting out of range."""
         own = None if self.rng == "official" else body.config.token_bound
-        bound = self.x0_bound or own or float("inf")
-        return Denoising(self.denoise_steps, self.temperature, bound)
+        bounds = (bound for bound in (self.x0_bound, own) if bound is not None)
+        return Denoising(self.denoise_steps, self.temperature, next(bounds, math.inf))
 
     def check(self, body: MAR) -> None:
         """ValueError for any unknown name or setting out of range, before anything is sampled."""
@@ -102,20 +103,26 @@ class Settings:
         self.randomness(body.grid.L)
         self.denoising(body)
         lookup("solver", self.solver, SOLVERS)
+        self.check_guidance()
+
+    def check_guidance(self) -> None:
         if self.cfg_schedule not in CFG_SCHEDULES:
             raise unknown("cfg schedule", self.cfg_schedule, CFG_SCHEDULES)
+        if not math.isfinite(self.cfg_scale):
+            raise ValueError(f"cfg_scale is a finite number, got {self.cfg_scale}")
 
 
 def _guidance(settings: Settings, body: MAR, state: DecodeState, policy: Policy) -> guide.Guidance | None:
-    """None where cfg is 1: no second half is computed at all."""
-    if settings.cfg_schedule not in CFG_SCHEDULES:
-        raise unknown("cfg schedule", settings.cfg_schedule, CFG_SCHEDULES)
+    """None where cfg is 1: no second half is computed at all. ValueError for equalized guidance of an inpainting."""
+    settings.check_guidance()
     if settings.cfg_scale == 1:
         return None
     if settings.cfg_schedule == "constant":
         return guide.constant(settings.cfg_scale)
     if settings.cfg_schedule == "linear":
         return guide.linear(settings.cfg_scale)
+    if sum(state.counts) < state.grid.L:
+        raise ValueError("equalized guidance is a mean over whole images; with known cells use linear or constant")
     return guide.equalized(settings.cfg_scale, _pilot_orders(body, state, policy), state.counts)
 
 
@@ -134,25 +141,29 @@ def _rows(state: DecodeState, rows: Tensor) -> DecodeState:
     return replace(state, **{name: getattr(state, name)[rows] for name in names})
 
 
-def _unknown(known: tuple[Tensor, Tensor], B: int, L: int) -> tuple[Tensor, int]:
-    """The mask (B, L) of an inpainting and how many cells of each image are to be generated.
+def _unknown(known: tuple[Tensor, Tensor], B: int, L: int, C: int) -> tuple[Tensor, Tensor, int]:
+    """Tokens (B, L, C) and mask (B, L) of an inpainting, and how many cells of each image are to be generated.
 
-    ValueError where that number is 0 or differs between images.
+    ValueError where shapes do not fit, or that number is 0 or differs between images.
     """
-    mask_BL = known[1].bool().expand(B, L)
+    try:
+        tokens_BLC, mask_BL = known[0].expand(B, L, C), known[1].bool().expand(B, L)
+    except RuntimeError:
+        shapes = " and ".join(str(tuple(part.shape)) for part in known)
+        raise ValueError(f"known is tokens ({B}, {L}, {C}) and a mask ({B}, {L}); got {shapes}") from None
     numbers = mask_BL.sum(1).unique().tolist()
     if len(numbers) != 1 or numbers[0] == 0:
         raise ValueError(f"all images of one call have the same number (> 0) of unknown cells; got {numbers}")
-    return mask_BL, numbers[0]
+    return tokens_BLC, mask_BL, numbers[0]
 
 
 def _start(settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, known: tuple | None) -> DecodeState:
     """The state before the first step: nothing revealed, or what an inpainting knows."""
-    grid, B = body.grid, len(labels_B)
-    mask_BL, masked = _unknown(known, B, grid.L) if known else (None, grid.L)
-    rng, counts = settings.randomness(grid.L), settings.counts(masked)
-    state = DecodeState.start(grid, body.config.channels, labels_B, index_B, counts, rng)
-    return state if known is None or mask_BL is None else state.given(known[0].expand(B, -1, -1), mask_BL)
+    grid, C, rng = body.grid, body.config.channels, settings.randomness(body.grid.L)
+    if known is None:
+        return DecodeState.start(grid, C, labels_B, index_B, settings.counts(grid.L), rng)
+    tokens_BLC, mask_BL, masked = _unknown(known, len(labels_B), grid.L, C)
+    return DecodeState.start(grid, C, labels_B, index_B, settings.counts(masked), rng).given(tokens_BLC, mask_BL)
 
 
 def sample(
@@ -205,6 +216,8 @@ def run(settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, known:
     """`sample` with its settings in one object."""
     if len(labels_B) == 0:
         raise ValueError("no images were asked for; give at least one label")
+    if index_B.shape != labels_B.shape:
+        raise ValueError(f"index_B numbers each image: {len(labels_B)} labels but shape {tuple(index_B.shape)}")
     body.eval()
     policy, state = settings.policy(), _start(settings, body, labels_B, index_B, known)
     guidance = _guidance(settings, body, state, policy)

@@ -6,6 +6,8 @@ Legend: N images, L cells, C channels.
 from __future__ import annotations
 
 import time
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -54,15 +56,20 @@ def write(settings: Settings, body: MAR, n: int, folder: str | Path, chunk: int 
 
 
 def read(folder: str | Path, n: int, tokenizer: str, chunk: int = CHUNK) -> tuple[Samples, float]:
-    """The whole stream, and the seconds of sampling that it took. ValueError where a chunk is missing or damaged."""
+    """The whole stream, and the seconds of sampling that it took.
+
+    ValueError where a chunk is missing, damaged, or of a stream with another number of images.
+    """
     tokens, traces, seconds = [], [], 0.0
     for first in range(0, n, chunk):
         path = _chunk_path(Path(folder), first)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 tokens.append(torch.from_numpy(file["tokens"]))
                 traces.append(Trace(file["order"], file["counts"], file["scores"], file["labels"]))
                 seconds += float(file["seconds"])
-        except (OSError, ValueError, KeyError) as error:
+            if len(tokens[-1]) != min(chunk, n - first):
+                raise ValueError(f"{len(tokens[-1])} images, not {min(chunk, n - first)}")
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{path} is missing or damaged ({error}); remove it and run again") from None
     return Samples(torch.cat(tokens), Trace.join(traces), tokenizer), seconds

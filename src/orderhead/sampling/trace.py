@@ -87,7 +87,8 @@ class Recorder:
 
 
 def _ranked(scores_BL: Tensor, where_BL: Tensor) -> np.ndarray:
-    """The True cells of each row by falling score (B, n)."""
-    scores, where = scores_BL.double().cpu(), where_BL.cpu()
-    ranked = scores.masked_fill(~where, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    """The True cells of each row by falling score (B, n); a score of -inf still comes before a False cell."""
+    scores, where = scores_BL.cpu().double(), where_BL.cpu()
+    scores = scores.clamp(min=torch.finfo(scores.dtype).min).masked_fill(~where, -torch.inf)
+    ranked = scores.argsort(dim=1, descending=True, stable=True)
     return ranked[:, : int(where[0].sum())].numpy()

@@ -38,7 +38,10 @@ class TrainingDivergedError(ValueError):
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long and how fast. lr = base_lr * batch / 256, after a linear warm-up, with a linear cool-down to zero."""
+    """How long and how fast. lr = base_lr * batch / 256, after a linear warm-up, with a linear cool-down to zero.
+
+    ValueError for a number out of range.
+    """
 
     images: int
     batch: int = 64
@@ -51,6 +54,16 @@ class LoopConfig:
     ema_decay: float = 0.999
     seed: int = 0
     checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or self.batch < 1:
+            raise ValueError(f"images and batch are at least 1, got {self.images} and {self.batch}")
+        if len(self.betas) != 2 or not all(0 <= b < 1 for b in (*self.betas, self.ema_decay)):
+            raise ValueError(f"betas (two) and ema_decay lie in [0, 1), got {self.betas} and {self.ema_decay}")
+        if not (0 < self.base_lr < math.inf and self.weight_decay >= 0 and self.clip > 0):
+            raise ValueError(
+                f"base_lr > 0, weight_decay >= 0 and clip > 0; got {self.base_lr}, {self.weight_decay}, {self.clip}"
+            )
 
     @property
     def steps(self) -> int:
@@ -88,7 +101,10 @@ class _Run:
         tensors = load_tensors(path)
         with safe_open(path, "pt") as file:
             self.step, self.seconds = int(file.metadata()["step"]), float(file.metadata()["seconds"])
-        part = lambda prefix: {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}  # noqa: E731
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
         try:
             self.model.load_state_dict(part("model."))
             self.ema.load_state_dict(part("ema."))
@@ -152,7 +168,7 @@ def train(
     """Train `model` on `n` items for `config.images` images; returns the averaged (EMA) model, in eval mode.
 
     `out` receives `last.safetensors` (model, average, optimizer), `log.jsonl` and TensorBoard's files; where it holds
-    a checkpoint, the run goes on from there. `every` = pairs (images, evaluation of the averaged model).
+    a checkpoint, the run goes on from there. `every` = pairs (images, evaluation of the averaged model), which is called at the end too.
     TrainingDivergedError at a loss that is no number; ValueError where `out` holds another recipe's checkpoint.
     """
     from torch.utils.tensorboard import SummaryWriter  # half a second to import
@@ -171,14 +187,15 @@ def train(
         logs = _step(run, config, n, loss_of)
         bar.update()
         seen = run.step * config.batch
-        evaluations = [fn for interval, fn in every if seen // interval > (seen - config.batch) // interval]
+        last_step = run.step == config.steps
+        evaluations = [fn for span, fn in every if last_step or seen // span > (seen - config.batch) // span]
         for evaluate in evaluations:
             logs |= evaluate(run.ema, seen)
         run.seconds = time.monotonic() - started
-        if run.step % 50 == 0 or run.step == config.steps or evaluations:
+        if run.step % 50 == 0 or last_step or evaluations:
             bar.set_postfix(loss=f"{logs['loss']:.4f}")
             _log(out, writer, {"step": run.step, "images": seen, "seconds": round(run.seconds, 1), **logs})
-        if time.monotonic() - saved_at > config.checkpoint_seconds or run.step == config.steps:
+        if time.monotonic() - saved_at > config.checkpoint_seconds or last_step:
             run.save(last)
             saved_at = time.monotonic()
     bar.close()
