@@ -5,7 +5,7 @@ import torch
 
 from orderhead.body.load import load_body, load_tokenizer
 from orderhead.core import assets
-from orderhead.data.fashion import CLASS_NAMES, test_set
+from orderhead.data import fashion
 from orderhead.metrics.judge import load_judge
 from orderhead.oracles.load import load_classifier
 from orderhead.sampling import sample
@@ -17,7 +17,7 @@ MODELS = {"bodies": load_body, "tokenizers": load_tokenizer, "classifiers": load
 
 @pytest.fixture(scope="module")
 def real():
-    return test_set()
+    return fashion.test_set()
 
 
 def test_everything_that_ships_is_under_20_mb():
@@ -70,7 +70,7 @@ def test_the_classifier_knows_more_the_more_it_sees(real, monkeypatch, tmp_path)
 def test_the_body_draws_the_garment_that_was_asked_for():
     """60 images: with a true agreement of 0.90, fewer than 48 hits are a one in a hundred event."""
     body = load_body("fashion")
-    assert body.config.class_names == CLASS_NAMES
+    assert body.config.class_names == fashion.CLASS_NAMES
     assert body.config == recipes.RECIPES["fashion-body"].build().config
     labels = torch.arange(60) % 10
     images = sample(body, labels, "random", **preset("fashion"), seed=7).images_BCHW

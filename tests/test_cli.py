@@ -202,7 +202,7 @@ def test_train_hands_the_recipe_its_changes(monkeypatch: pytest.MonkeyPatch) -> 
     assert main(["train", "fashion-body", "images=64", "base_lr=0.1", "--scale", "smoke"]) == 0
     assert main(["train", "fashion-body", "--out", "here", "seed=1"]) == 0
     assert calls == [
-        ("fashion-body", "smoke", "runs/fashion-body", {"images": "64", "base_lr": "0.1"}),
+        ("fashion-body", "smoke", "runs/fashion-body-smoke", {"images": "64", "base_lr": "0.1"}),
         ("fashion-body", "mini", "here", {"seed": "1"}),
     ]
 

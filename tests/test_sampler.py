@@ -329,7 +329,7 @@ def test_what_does_not_fit_a_run_is_a_value_error(body):
         "numbers each image": {"index_B": [0, 1, 2]},
         "cfg_scale is a finite number": {"cfg_scale": float("nan")},
         "x0_bound > 0": {"x0_bound": 0.0},
-        "temperature is finite": {"temperature": float("inf")},
+        "temperature >= 0 and finite": {"temperature": float("inf")},
         "one a cell": {"order": lambda state: torch.zeros(L)},
     }.items():
         with pytest.raises(ValueError, match=match):

@@ -144,7 +144,7 @@ def test_the_log_has_a_line_a_logged_step_and_tensorboard_its_file(tmp_path):
 def test_another_recipes_checkpoint_is_refused(tmp_path):
     train(_model(), _loss, 50, dataclasses.replace(CONFIG, images=8), tmp_path, device=CPU)
     with pytest.raises(ValueError, match="another recipe"):
-        train(nn.Linear(6, 3), _loss, 50, CONFIG, tmp_path, device=CPU)
+        train(nn.Linear(6, 3), _loss, 50, dataclasses.replace(CONFIG, images=8), tmp_path, device=CPU)
 
 
 # Losses.
@@ -214,3 +214,11 @@ def test_fields_are_overridden_by_name_and_checked():
     for name, text in {"batch": "0", "images": "-1", "betas": "0.9", "ema_decay": "1", "base_lr": "nan"}.items():
         with pytest.raises(ValueError, match=f"{name}.*got"):
             configure(CONFIG, {name: text})
+
+
+def test_other_settings_do_not_go_on_from_a_checkpoint(tmp_path):
+    train(_model(), _loss, 50, dataclasses.replace(CONFIG, images=8), tmp_path, device=CPU)
+    with pytest.raises(ValueError, match="other settings"):
+        train(_model(), _loss, 50, CONFIG, tmp_path, device=CPU)
+    faster_saves = dataclasses.replace(CONFIG, images=8, checkpoint_seconds=9.0)
+    train(_model(), _loss, 50, faster_saves, tmp_path, device=CPU)

@@ -243,7 +243,7 @@ def train(
     overrides: Positional[Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE")]] = (),
     *,
     scale: Annotated[str, arg(metavar="smoke|mini|full")] = "mini",
-    out: str = "runs/RECIPE",
+    out: str = "runs/RECIPE-SCALE",
 ) -> None:
     """Train a model by its recipe. Running it again goes on from the last checkpoint.
 
@@ -262,7 +262,7 @@ def train(
     for name, equals, value in changes:
         if not (name and equals and value):
             raise ValueError(f"changes to a recipe are written FIELD=VALUE, got {name + equals + value!r}")
-    out = out.replace("RECIPE", recipe)
+    out = out.replace("RECIPE-SCALE", f"{recipe}-{scale}")
     run_recipe(recipe, scale, out, {name: value for name, _, value in changes})
     wrote(out)
 

@@ -45,17 +45,22 @@ def pixels(images_N: np.ndarray) -> Tensor:
     return torch.nn.functional.pad(images, (2, 2, 2, 2), value=-1.0)
 
 
+def cache_folder() -> Path:
+    """`ORDERHEAD_CACHE`, or `~/.cache/orderhead`."""
+    return Path(os.environ.get("ORDERHEAD_CACHE", Path.home() / ".cache/orderhead"))
+
+
 def _folders() -> Iterable[Path]:
     if "ORDERHEAD_DATA" in os.environ:
         yield Path(os.environ["ORDERHEAD_DATA"])
     yield DEBIAN_FOLDER
-    yield Path.home() / ".cache/orderhead/FashionMNIST/raw"
+    yield cache_folder() / "FashionMNIST/raw"
 
 
 def _download() -> Path:
     from torchvision.datasets import FashionMNIST
 
-    root = Path.home() / ".cache/orderhead"
+    root = cache_folder()
     try:
         FashionMNIST(str(root), download=True)
     except (OSError, RuntimeError) as error:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,17 +11,13 @@ from tqdm import tqdm
 
 from orderhead.core.checkpoint import load_tensors, save_tensors
 from orderhead.core.names import lookup
+from orderhead.data import fashion
 from orderhead.data.fashion import DATASETS
 
 
-def cache_folder() -> Path:
-    """`ORDERHEAD_CACHE`, or `~/.cache/orderhead`."""
-    return Path(os.environ.get("ORDERHEAD_CACHE", Path.home() / ".cache/orderhead"))
-
-
 def fingerprint(model: torch.nn.Module) -> str:
-    """Sixteen hex digits that change with any weight of a model."""
-    digest = hashlib.sha256()
+    """Sixteen hex digits that change with any weight of a model, and with its config."""
+    digest = hashlib.sha256(repr(getattr(model, "config", None)).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -37,7 +31,7 @@ def cached_tokens(
 
     ValueError for an unknown dataset, or one whose images are nowhere.
     """
-    path = cache_folder() / f"{dataset}-{key}.safetensors"
+    path = fashion.cache_folder() / f"{dataset}-{key}.safetensors"
     if path.exists():
         cached = load_tensors(path)
         return cached["tokens"], cached["labels"]

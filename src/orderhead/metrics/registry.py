@@ -62,11 +62,6 @@ def named(name: str, n: int) -> str:
     return f"{name}{n // 1000}k" if lookup("metric", name, METRICS).sized and n >= 1000 and n % 1000 == 0 else name
 
 
-def named_difference(name: str, n: int, baseline: str = "random") -> str:
-    """`fd`, 512 -> `fd_minus_random`."""
-    return f"{named(name, n)}_minus_{baseline}"
-
-
 @remember
 def _statistic(judged: Judged, reference: Reference, metric: Metric) -> Statistic:
     return metric.statistic(judged, reference)

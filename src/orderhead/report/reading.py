@@ -61,5 +61,9 @@ LINTER: dict[str, tuple[str, str]] = {
         "mean number of the 8 neighbours that are visible when a cell is drawn",
     ),
     "mean_guidance": ("mean guidance", "guidance scale that a cell gets, averaged over cells"),
+    "guidance_spread": (
+        "guidance spread",
+        "standard deviation over cells of a cell's mean guidance; 0 = position does not decide who gets it",
+    ),
     "entropy_bits": ("order entropy", "bits: how much the order varies from image to image; 0 = always the same"),
 }

@@ -46,8 +46,9 @@ def expected_L(orders_NL: np.ndarray, counts: Sequence[int], cfg_scale: float) -
 def equalized(cfg_scale: float, orders_NL: np.ndarray, counts: Sequence[int]) -> Guidance:
     """Linear guidance, shifted cell by cell so that each cell's mean is what it gets under the random order.
 
-    Under the random order every cell's mean is the mean over ranks, and nothing changes; under a fixed order every
-    cell gets exactly that mean. `orders_NL` are draws of the order in question.
+    Under the random order every cell's mean is the mean over ranks already (what is shifted there is the noise of a
+    finite number of draws); under a fixed order every cell gets exactly that mean. `orders_NL` are
+    draws of the order in question.
     """
     wanted = expected_L(np.arange(sum(counts))[None], counts, cfg_scale).mean()
     shift_L = torch.from_numpy(wanted - expected_L(orders_NL, counts, cfg_scale)).float()

@@ -45,9 +45,7 @@ class Denoising:
         if not 1 <= self.steps <= TIMESTEPS:
             raise ValueError(f"denoise_steps lies in [1, {TIMESTEPS}], got {self.steps}")
         if not (0 <= self.temperature < math.inf and self.x0_bound > 0):
-            raise ValueError(
-                f"temperature is finite and >= 0, and x0_bound > 0; got {self.temperature} and {self.x0_bound}"
-            )
+            raise ValueError(f"temperature >= 0 and finite, x0_bound > 0; got {self.temperature} and {self.x0_bound}")
 
 
 Solver = Callable[[Denoiser, Noise, Denoising], Tensor]

@@ -8,6 +8,7 @@ Legend: N images, T steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -30,8 +31,8 @@ from orderhead.metrics import judge as judging
 from orderhead.metrics.bundle import Judged
 from orderhead.metrics.intervals import Estimate, paired, single
 from orderhead.metrics.progressive import auac, auc
+from orderhead.metrics.registry import METRICS, measure, named
 from orderhead.metrics.registry import compare as differences
-from orderhead.metrics.registry import measure
 from orderhead.metrics.statistic import Statistic
 from orderhead.oracles.load import load_classifier
 from orderhead.orders.lint import lint_orders
@@ -46,6 +47,7 @@ DEMO_ORDERS = (
     "checkerboard", "spread",
 )  # fmt: skip
 BASELINE = "random"
+JUDGED_BY = ("fd", "kid", "is", "agreement", "precision", "recall")  # not cmmd, whose features are CLIP's
 LEAST_IMAGES = 5  # what precision and recall need
 CURVE_IMAGES = 64
 SHOWN_IMAGES = 10
@@ -68,6 +70,7 @@ class Comparison:
         """Every setting that changes a number, as it stands in each result (and as JSON gives it back)."""
         settings = {k: v for k, v in asdict(replace(self.settings, order="")).items() if k != "order"}
         settings["schedule"] = list(counts) if isinstance(counts := settings["schedule"], tuple) else counts
+        settings["x0_bound"] = "inf" if settings["x0_bound"] == math.inf else settings["x0_bound"]
         return {"body": self.body_name, "weights": fingerprint(self.body), "images": self.images, **settings}
 
     def policy_settings(self, order: str) -> Settings:
@@ -82,7 +85,7 @@ def compare(
     *,
     body: str = "fashion",
     orders: Sequence[str] = DEMO_ORDERS,
-    images: int = 256,
+    images: int = 100,
     study: str = "compare",
     **settings: Any,
 ) -> Path:
@@ -114,7 +117,8 @@ def compare(
 def _claim(run: Comparison) -> None:
     """Write `run.json`. ValueError where the folder holds a run whose numbers would not belong with these."""
     path = run.out / "run.json"
-    if path.exists() and read_json(path).get("protocol") != run.protocol:
+    found = read_json(path) if path.exists() else {}
+    if path.exists() and (found.get("study"), found.get("protocol")) != (run.study, run.protocol):
         raise ValueError(f"{run.out} holds a run with other settings; choose another --out, or remove it")
     if dist.rank() == 0:
         write_json(path, _description(run))
@@ -141,7 +145,7 @@ def _measure_all(run: Comparison) -> None:
     path = run.out / "results.jsonl"
     known = {(r.row, r.metric) for r in results.read(path)} if path.exists() else set()
     jury = Jury.of(world_of(run.body.config), run.images)
-    real = {name: e.value for name, e in measure(jury.real, jury.reference).items()}
+    real = {name: e.value for name, e in measure(jury.real, jury.reference, JUDGED_BY).items()}
     write_json(run.out / "run.json", _description(run) | {
         "reference": {"name": world_of(run.body.config).name, "n": len(jury.reference), "real": real}
     })  # fmt: skip
@@ -176,27 +180,35 @@ class _Row:
             run.study, self.order, metric, float(value), ci, n, run.protocol, round(self.seconds, 3)
         )
         labels = self.judged.labels_N
-        estimates = dict(measure(self.judged, jury.reference))
+        estimates = dict(measure(self.judged, jury.reference, JUDGED_BY))
         estimates |= {k: single(s, labels[: len(s.influence_N)]) for k, s in self.progress.items()}
-        lines = [line(name, e.value, e.ci, e.n) for name, e in estimates.items()]
+        lines = [line(_named(k, e.n), e.value, e.ci, e.n) for k, e in estimates.items()]
         if self.order != baseline.order:
             lines += [
-                line(f"{k}_minus_{BASELINE}", e.value, e.ci, e.n) for k, e in self._against(baseline, jury).items()
+                line(f"{_named(k, e.n)}_minus_{BASELINE}", e.value, e.ci, e.n)
+                for k, e in self._against(baseline, jury).items()
             ]
         trace = self.samples.trace
         lint = lint_orders(trace.order_BL, run.body.grid, trace.counts_T.tolist(), run.settings.cfg_scale)
         lines += [line(k, getattr(lint, k)) for k in LINT_METRICS]
+        if run.settings.cfg_schedule == "linear":  # the linter knows no other guidance
+            lines += [line(k, getattr(lint, k)) for k in ("mean_guidance", "guidance_spread")]
         return [*lines, line("seconds_per_image", self.seconds / run.images)]
 
     def _against(self, baseline: _Row, jury: Jury) -> dict[str, Estimate]:
-        found = dict(differences(self.judged, baseline.judged, jury.reference))
+        found = dict(differences(self.judged, baseline.judged, jury.reference, JUDGED_BY))
         for name, statistic in self.progress.items():
             labels = self.judged.labels_N[: len(statistic.influence_N)]
             found[name] = paired(statistic, baseline.progress[name], labels)
         return found
 
 
-LINT_METRICS = ("same_step_pairs", "visible_neighbours", "mean_guidance", "guidance_spread", "entropy_bits")
+LINT_METRICS = ("same_step_pairs", "visible_neighbours", "entropy_bits")
+
+
+def _named(metric: str, n: int) -> str:
+    """`fd` at 5,000 images is `fd5k`; areas under curves keep their name."""
+    return named(metric, n) if metric in METRICS else metric
 
 
 def _write_progress(run: Comparison, order: str, samples: Samples) -> dict[str, Statistic]:

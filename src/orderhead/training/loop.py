@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ class _Run:
     model: nn.Module
     ema: nn.Module
     optimizer: torch.optim.AdamW
+    config: str
     step: int = 0
     seconds: float = 0.0
 
@@ -95,12 +96,15 @@ class _Run:
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         for name, parameter in self.named().items():
             tensors |= {f"optimizer.{name}.{k}": v for k, v in self.optimizer.state[parameter].items()}
-        save_tensors(path, tensors, {"step": str(self.step), "seconds": repr(self.seconds)})
+        save_tensors(path, tensors, {"step": str(self.step), "seconds": repr(self.seconds), "config": self.config})
 
     def load(self, path: Path) -> None:
         tensors = load_tensors(path)
         with safe_open(path, "pt") as file:
-            self.step, self.seconds = int(file.metadata()["step"]), float(file.metadata()["seconds"])
+            found = file.metadata()
+        if found.get("config", self.config) != self.config:
+            raise ValueError(f"{path} is of a run with other settings ({found['config']}); choose another --out")
+        self.step, self.seconds = int(found["step"]), float(found["seconds"])
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -148,7 +152,7 @@ def _step(run: _Run, config: LoopConfig, n: int, loss_of: Loss) -> dict[str, flo
     if not (torch.isfinite(loss) and torch.isfinite(norm)):
         raise TrainingDivergedError(
             f"the loss is {loss.item()} and the gradient norm {norm.item()} at step {run.step}; the last good "
-            f"checkpoint stands, lower base_lr (now {config.base_lr}) and run again"
+            f"checkpoint stands; lower base_lr (now {config.base_lr}) and start in another --out"
         )
     run.optimizer.step()
     run.step += 1
@@ -168,14 +172,17 @@ def train(
     """Train `model` on `n` items for `config.images` images; returns the averaged (EMA) model, in eval mode.
 
     `out` receives `last.safetensors` (model, average, optimizer), `log.jsonl` and TensorBoard's files; where it holds
-    a checkpoint, the run goes on from there. `every` = pairs (images, evaluation of the averaged model), which is called at the end too.
-    TrainingDivergedError at a loss that is no number; ValueError where `out` holds another recipe's checkpoint.
+    a checkpoint, the run goes on from there. `every` = pairs (images, evaluation of the averaged model); each is called
+    at the end too.
+    TrainingDivergedError at a loss that is no number; ValueError where `out` holds a checkpoint of another recipe or of
+    other settings.
     """
     from torch.utils.tensorboard import SummaryWriter  # half a second to import
 
     out, device = Path(out), device or default_device()
     model = model.to(device)
-    run = _Run(model, deepcopy(model).eval(), _optimizer(model, config))
+    settings = json.dumps({k: v for k, v in asdict(config).items() if k != "checkpoint_seconds"})
+    run = _Run(model, deepcopy(model).eval(), _optimizer(model, config), settings)
     last = out / "last.safetensors"
     if last.exists():
         run.load(last)

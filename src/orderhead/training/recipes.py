@@ -59,7 +59,7 @@ def _unit_variance(model: nn.Module, images: int = 4096) -> nn.Module:
     assert isinstance(model, KLTokenizer)
     device = next(model.parameters()).device
     pixels = fashion.training_set()[0][:images]
-    latents = torch.cat([model.moments(chunk.to(device))[0] for chunk in pixels.split(256)]).double()
+    latents = torch.cat([model.moments(chunk.to(device))[0].cpu() for chunk in pixels.split(256)]).double()
     shift, scale = latents.mean().item(), 1 / latents.std().item()
     model.config = replace(model.config, latent_shift=round(shift, 6), latent_scale=round(scale, 6))
     return model
