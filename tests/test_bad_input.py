@@ -297,7 +297,11 @@ def assert_same(found: dict[tuple[str, str], tuple], wanted: dict[tuple[str, str
 def test_ctrl_c_while_sampling(fashion: str, uninterrupted: dict[tuple[str, str], tuple], tmp_path: Path) -> None:
     """A real SIGINT to a real process, once its first images are written."""
     out = tmp_path / "out"
-    code = "import sys, worlds; from orderhead.cli import main; worlds.few_real_images(); sys.exit(main(sys.argv[1:]))"
+    code = (
+        "import signal, sys, worlds; from orderhead.cli import main; worlds.few_real_images(); "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a job in the background inherits a deaf one
+        "sys.exit(main(sys.argv[1:]))"
+    )
     argv = [sys.executable, "-c", code, *_compare(fashion, out)]
     process = subprocess.Popen(argv, cwd=Path(__file__).parent, stderr=subprocess.PIPE, text=True)
     while not list(out.glob("samples/*/*.npz")) and process.poll() is None:

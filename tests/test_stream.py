@@ -8,6 +8,7 @@ from worlds import tiny_body
 from orderhead.body.load import load_body
 from orderhead.sampling import stream
 from orderhead.sampling.sample import Settings
+from orderhead.studies.worlds import in_turn
 
 SETTINGS = Settings("multiscale", steps=4, denoise_steps=3, cfg_scale=2.0)
 
@@ -76,3 +77,9 @@ def test_a_chunk_that_was_cut_short_or_is_of_another_stream_is_named(body, whole
 def test_no_images_is_an_error(body, tmp_path):
     with pytest.raises(ValueError, match="at least one image"):
         stream.write(SETTINGS, body, 0, tmp_path)
+
+
+def test_real_images_stand_in_with_the_labels_of_generated_ones():
+    labels = torch.tensor([2, 2, 0, 1, 0, 2, 1, 0, 1, 0])
+    assert labels[in_turn(labels)].tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert sorted(in_turn(labels).tolist()) == list(range(10))

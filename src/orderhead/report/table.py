@@ -163,7 +163,7 @@ def _real(report: Report, columns: Sequence[Column], compared: bool) -> str:
         found = report.real.get(c.key)
         cells.append(f'<td class="num">{"" if found is None else c.show(found)}</td>')
         if c.key == "fd" and compared:
-            cells.append('<td colspan="2" class="aside">as many real images, the floor</td>')
+            cells.append('<td colspan="2" class="aside">as many real images</td>')
     return f'<tfoot><tr class="real">{"".join(cells)}</tr></tfoot>'
 
 

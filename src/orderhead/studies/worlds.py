@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from orderhead.body.mar import MARConfig
@@ -52,9 +53,18 @@ class Jury:
 
     @classmethod
     def of(cls, world: World, n: int) -> Jury:
-        """The first `n` real images stand for generated ones; all the others are the reference."""
+        """`n` real images (at most half), classes in turn, stand for generated ones; the others are the reference."""
         judge = judging.load_judge(world.judge)
         images, labels = world.real()
-        n = min(n, len(images) // 2)
-        real = judging.judged(judge, images[:n], labels[:n])
-        return cls(judge, judging.reference(judge, images[n:], labels[n:]), real)
+        order = in_turn(labels)
+        chosen, rest = order[: min(n, len(images) // 2)], order[min(n, len(images) // 2) :]
+        real = judging.judged(judge, images[chosen], labels[chosen])
+        return cls(judge, judging.reference(judge, images[rest], labels[rest]), real)
+
+
+def in_turn(labels_N: Tensor) -> Tensor:
+    """Indices (N,) that go through the classes in turn, as generated images do: 0, 1, ..., K - 1, 0, 1, ..."""
+    nth_N = torch.zeros_like(labels_N)  # how many of its class come before an image
+    for label in labels_N.unique():
+        nth_N[labels_N == label] = torch.arange(int((labels_N == label).sum()))
+    return (nth_N * (labels_N.max() + 1) + labels_N).argsort()
