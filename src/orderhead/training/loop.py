@@ -40,7 +40,8 @@ class TrainingDivergedError(ValueError):
 class LoopConfig:
     """How long and how fast. lr = base_lr * batch / 256, after a linear warm-up, with a linear cool-down to zero.
 
-    ValueError for a number out of range.
+    `cycles` > 1 repeats warm-up, plateau and cool-down that many times within `images` (WSD-S, Wen et al. 2024): what
+    a cycle ends in can ship, and a longer recipe continues it. ValueError for a number out of range.
     """
 
     images: int
@@ -48,6 +49,7 @@ class LoopConfig:
     base_lr: float = 4e-3
     warmup_images: int = 10_000
     cooldown_images: int = 0
+    cycles: int = 1
     weight_decay: float = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 3.0
@@ -56,8 +58,10 @@ class LoopConfig:
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.images < 1 or self.batch < 1:
-            raise ValueError(f"images and batch are at least 1, got {self.images} and {self.batch}")
+        if min(self.images, self.batch, self.cycles) < 1:
+            raise ValueError(
+                f"images, batch and cycles are at least 1, got {self.images}, {self.batch} and {self.cycles}"
+            )
         if len(self.betas) != 2 or not all(0 <= b < 1 for b in (*self.betas, self.ema_decay)):
             raise ValueError(f"betas (two) and ema_decay lie in [0, 1), got {self.betas} and {self.ema_decay}")
         if not (0 < self.base_lr < math.inf and self.weight_decay >= 0 and self.clip > 0):
@@ -71,9 +75,10 @@ class LoopConfig:
 
     def lr(self, step: int) -> float:
         """The learning rate of step `step` (0 is the first)."""
-        seen = (step + 1) * self.batch
+        seen = (step % math.ceil(self.steps / self.cycles) + 1) * self.batch
         up = min(1.0, seen / max(self.warmup_images, 1))
-        down = min(1.0, max(0.0, (self.images - seen + self.batch) / max(self.cooldown_images, 1)))
+        left = self.images / self.cycles - seen + self.batch
+        down = min(1.0, max(0.0, left / max(self.cooldown_images, 1)))
         return self.base_lr * self.batch / 256 * up * down
 
 

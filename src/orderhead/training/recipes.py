@@ -121,7 +121,9 @@ RECIPES: Mapping[str, Recipe] = {
         "MAR body (size tiny) on the tokens of Fashion-MNIST",
         _seeded(lambda: MAR(replace(SIZES["tiny"], class_names=fashion.CLASS_NAMES, token_bound=5.0))),
         _body_task,
-        _scales(LoopConfig(images=300_000, batch=128, base_lr=2e-3, cooldown_images=120_000, ema_decay=0.998)),
+        _scales(
+            LoopConfig(images=600_000, batch=128, base_lr=2e-3, cooldown_images=120_000, cycles=2, ema_decay=0.998)
+        ),
     ),
 }
 
