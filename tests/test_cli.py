@@ -16,6 +16,7 @@ import orderhead
 from orderhead import cli, console
 from orderhead.catalogue import KINDS
 from orderhead.cli import VERBS, main
+from orderhead.orders.learned import LEARNED
 from orderhead.orders.policy import POLICIES
 from orderhead.sampling import export
 from orderhead.sampling.presets import PRESETS, preset
@@ -179,7 +180,7 @@ def test_list(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_list_orders_names_every_policy(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "orders", "--json"]) == 0
-    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(POLICIES)
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == [*POLICIES, *LEARNED]
 
 
 @pytest.mark.parametrize(("flag", "key"), [([], "model_ema"), (["--no-ema"], "model")])
@@ -202,8 +203,8 @@ def test_train_hands_the_recipe_its_changes(monkeypatch: pytest.MonkeyPatch) -> 
     assert main(["train", "fashion-body", "images=64", "base_lr=0.1", "--scale", "smoke"]) == 0
     assert main(["train", "fashion-body", "--out", "here", "seed=1"]) == 0
     assert calls == [
-        ("fashion-body", "smoke", "runs/fashion-body-smoke", {"images": "64", "base_lr": "0.1"}),
-        ("fashion-body", "mini", "here", {"seed": "1"}),
+        ("fashion-body", "smoke", "runs/fashion-body-smoke", {"images": "64", "base_lr": "0.1"}, None),
+        ("fashion-body", "mini", "here", {"seed": "1"}, None),
     ]
 
 

@@ -20,7 +20,8 @@ from orderhead.core.rng import torch_generator
 from orderhead.data import latents
 from orderhead.training import losses, recipes
 from orderhead.training.loop import LoopConfig, TrainingDivergedError, train
-from orderhead.training.recipes import RECIPES, configure
+from orderhead.training.recipe import configure
+from orderhead.training.recipes import RECIPES
 
 CPU = torch.device("cpu")
 CONFIG = LoopConfig(
@@ -39,8 +40,9 @@ def _model():
         return nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Dropout(0.2), nn.Linear(16, 3))
 
 
-def _loss(model, index_B, rng):
+def _loss(model, batch):
     x, y = _data()
+    index_B, rng = batch.index_B, batch.rng
     noisy = x[index_B] + 0.1 * torch.randn(len(index_B), 6, generator=rng)
     return nn.functional.cross_entropy(model(noisy), y[index_B]), {}
 
@@ -91,8 +93,8 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path):
-    def exploding(model, index_B, rng):
-        loss, logs = _loss(model, index_B, rng)
+    def exploding(model, batch):
+        loss, logs = _loss(model, batch)
         return (loss * torch.nan if exploding.steps == 0 else loss), logs | {"left": _count(exploding)}
 
     exploding.steps = 10

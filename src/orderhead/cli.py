@@ -142,6 +142,7 @@ def sample(
     *,
     body: str = "fashion",
     order: str = "random",
+    head: str | None = None,
     labels: Annotated[str, arg(metavar="0,3|NAMES")] = "all",
     n: Annotated[int, number(int), arg(aliases=("-n",), name="images")] = 16,
     sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
@@ -158,6 +159,7 @@ def sample(
     Args:
         body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
         order: A name from `orderhead list orders`.
+        head: What a learned order asks: a shipped name, a folder, or a hub id.
         labels: Classes by number or name, -1 for none, taken in turn.
         n: How many images.
         rng: Noise of our own, or the published code's stream of random numbers.
@@ -177,7 +179,7 @@ def sample(
     model = load_body(body).to(default_device())
     model.config = _with_tokenizer(model.config, tokenizer)
     numbers = parse_labels(labels, model.config)
-    settings = Settings(order, rng=rng, **sampling.fields(body))
+    settings = Settings(order, rng=rng, **sampling.fields(body), head=head)
     settings.check(model)
     labels_N = torch.tensor([numbers[i % len(numbers)] for i in range(n)], device=model.device)
     with progress(settings, model, n):
@@ -243,19 +245,27 @@ def train(
     overrides: Positional[Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE")]] = (),
     *,
     scale: Annotated[str, arg(metavar="smoke|mini|full")] = "mini",
+    body: str = "fashion",
+    classifier: str = "fashion",
+    images: str = "fashion-train",
     out: str = "runs/RECIPE-SCALE",
 ) -> None:
     """Train a model by its recipe. Running it again goes on from the last checkpoint.
 
     For example:
         orderhead train fashion-body --scale mini --out runs/body images=100000 base_lr=0.001
+        orderhead train oracle_aligned --scale mini --out runs/head order_loss_weight=0.5
 
     Args:
         recipe: A name from `orderhead list recipes`.
         overrides: Changes to the recipe's settings, for example images=100000.
         scale: Seconds, minutes, or hours.
+        body: What a head is trained on: a shipped name, a folder, or a hub id.
+        classifier: What a head's oracle asks: a shipped name, a folder, or a hub id.
+        images: What a head is shown: the name of a data set.
         out: Folder for the model, checkpoints and logs.
     """
+    from orderhead.training.head_recipes import Ground
     from orderhead.training.recipes import run_recipe
 
     changes = [text.partition("=") for text in overrides]
@@ -263,7 +273,9 @@ def train(
         if not (name and equals and value):
             raise ValueError(f"changes to a recipe are written FIELD=VALUE, got {name + equals + value!r}")
     out = out.replace("RECIPE-SCALE", f"{recipe}-{scale}")
-    run_recipe(recipe, scale, out, {name: value for name, _, value in changes})
+    ground = Ground(body, classifier, images)
+    given = {name: value for name, _, value in changes}
+    run_recipe(recipe, scale, out, given, None if ground == Ground() else ground)
     wrote(out)
 
 

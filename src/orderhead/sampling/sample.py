@@ -18,6 +18,8 @@ from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR
 from orderhead.core.names import lookup, unknown
 from orderhead.core.rng import Official, Paired, Randomness
+from orderhead.orders.head import load_head
+from orderhead.orders.learned import LEARNED, Learned, learned
 from orderhead.orders.policy import POLICIES, Policy
 from orderhead.orders.spatial import SCHEDULE_OF
 from orderhead.orders.state import DecodeState
@@ -56,9 +58,9 @@ def decode_tokens(tokens_BLC: Tensor, tokenizer: str, batch: int = 64) -> Tensor
 class Settings:
     """Every setting of a run but the images' numbers and labels. The defaults are the study's.
 
-    `order`: a name of `POLICIES` or a policy. `schedule`: cosine, linear, one_by_one, or explicit counts; None takes
-    the order's own (cosine, but for `ar_*`). `x0_bound`: None takes the body's own. `rng`: `paired`, or `official`
-    for the published code's random stream.
+    `order`: a name of `POLICIES` or `LEARNED`, or a policy. `head`: the head that a learned order asks, by name.
+    `schedule`: cosine, linear, one_by_one, or explicit counts; None takes the order's own (cosine, but for `ar_*`).
+    `x0_bound`: None takes the body's own. `rng`: `paired`, or `official` for the published code's random stream.
     """
 
     order: str | Policy = "random"
@@ -73,9 +75,23 @@ class Settings:
     schedule: str | Sequence[int] | None = None
     solver: str = "ancestral"
     x0_bound: float | None = None
+    head: str | None = None
 
     def policy(self) -> Policy:
-        return lookup("order", self.order, POLICIES) if isinstance(self.order, str) else self.order
+        if not isinstance(self.order, str):
+            return self.order
+        if self.order in POLICIES:
+            return POLICIES[self.order]
+        if self.order not in LEARNED:
+            raise unknown("order", self.order, [*POLICIES, *LEARNED])
+        if self.head is None:
+            raise ValueError(f"the order {self.order} asks a head; give one (`orderhead list heads`)")
+        return learned(load_head(self.head))
+
+    def rescores(self) -> int | str:
+        """How often the policy is asked: what the order's name says, else `rescore`."""
+        named = LEARNED.get(self.order) if isinstance(self.order, str) else None
+        return self.rescore if named is None else named
 
     def counts(self, cells: int) -> tuple[int, ...]:
         schedule = self.schedule
@@ -98,8 +114,9 @@ class Settings:
 
     def check(self, body: MAR) -> None:
         """ValueError for any unknown name or setting out of range, before anything is sampled."""
-        rescore_steps(self.rescore, len(self.counts(body.grid.L)))
-        self.policy()
+        rescore_steps(self.rescores(), len(self.counts(body.grid.L)))
+        if isinstance(policy := self.policy(), Learned):
+            policy.head.fits(body.grid.L, body.config.decoder_width)
         self.randomness(body.grid.L)
         self.denoising(body)
         lookup("solver", self.solver, SOLVERS)
@@ -225,6 +242,6 @@ def run(settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, known:
     draw = diffusion_draw(body, solver, settings.denoising(body), guidance, body.config.channels)
     predict = plain(body) if guidance is None else with_null(body)
     recorder = Recorder(state.counts)
-    asked = rescore_steps(settings.rescore, len(state.counts))
+    asked = rescore_steps(settings.rescores(), len(state.counts))
     tokens = decode(state, predict, policy, draw, recorder, asked).tokens_BLC
     return Samples(tokens, recorder.trace(labels_B), body.config.tokenizer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,8 +25,22 @@ from orderhead.core.device import default_device
 from orderhead.core.rng import torch_generator
 from orderhead.data.loader import batch_indices
 
-Loss = Callable[[nn.Module, Tensor, torch.Generator], tuple[Tensor, dict[str, float]]]
-"""model, item indices (B,), generator -> scalar loss, further numbers to log."""
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss is given: the items, this step's randomness (a generator on the CPU), and how far the run is.
+
+    `progress` lies in [0, 1); `seen` images came before this batch.
+    """
+
+    index_B: Tensor
+    rng: torch.Generator
+    progress: float = 0.0
+    seen: int = 0
+
+
+Loss = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, float]]]
+"""model, batch -> scalar loss, further numbers to log."""
 
 Evaluation = Callable[[nn.Module, int], dict[str, float]]
 """the averaged model, images seen -> numbers to log."""
@@ -145,12 +159,15 @@ def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
 
 def _step(run: _Run, config: LoopConfig, n: int, loss_of: Loss) -> dict[str, float]:
     """One update. TrainingDivergedError leaves the run as it was before the update."""
-    indices = batch_indices(n, config.batch, config.seed, run.step)
+    batch = Batch(
+        batch_indices(n, config.batch, config.seed, run.step), torch_generator(config.seed, 1, run.step),
+        run.step / config.steps, run.step * config.batch,
+    )  # fmt: skip
     for group in run.optimizer.param_groups:
         group["lr"] = config.lr(run.step)
     with torch.random.fork_rng(devices=[]):  # dropout, where a model has it, reads the global generator
         torch.manual_seed(torch_generator(config.seed, 2, run.step).initial_seed())
-        loss, logs = loss_of(run.model, indices, torch_generator(config.seed, 1, run.step))
+        loss, logs = loss_of(run.model, batch)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(run.named().values(), config.clip)
@@ -173,12 +190,13 @@ def train(
     out: str | Path,
     every: Sequence[tuple[int, Evaluation]] = (),
     device: torch.device | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Train `model` on `n` items for `config.images` images; returns the averaged (EMA) model, in eval mode.
 
     `out` receives `last.safetensors` (model, average, optimizer), `log.jsonl` and TensorBoard's files; where it holds
     a checkpoint, the run goes on from there. `every` = pairs (images, evaluation of the averaged model); each is called
-    at the end too.
+    at the end too. `about` says what else decides the weights (JSON).
     TrainingDivergedError at a loss that is no number; ValueError where `out` holds a checkpoint of another recipe or of
     other settings.
     """
@@ -186,7 +204,7 @@ def train(
 
     out, device = Path(out), device or default_device()
     model = model.to(device)
-    settings = json.dumps({k: v for k, v in asdict(config).items() if k != "checkpoint_seconds"})
+    settings = json.dumps({k: v for k, v in asdict(config).items() if k != "checkpoint_seconds"} | dict(about or {}))
     run = _Run(model, deepcopy(model).eval(), _optimizer(model, config), settings)
     last = out / "last.safetensors"
     if last.exists():
