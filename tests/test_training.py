@@ -89,6 +89,7 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path):
     child.wait()
     load_tensors(log)  # whole, whenever the kill came
     assert _bits(train(_model(), _loss, 50, CONFIG, tmp_path / "killed", device=CPU)) == _bits(whole)
+    assert not list((tmp_path / "killed").rglob(".*"))  # nothing half written stays
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path):
