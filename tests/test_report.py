@@ -248,7 +248,8 @@ def _pickled() -> bytes:
     [
         ("run.json", None, "no run.json"),
         ("run.json", "{", "is not JSON"),
-        ("run.json", "[]", "names no orders"),
+        ("run.json", "[]", "should hold a JSON object"),
+        ("run.json", "{}", "names no orders"),
         ("run.json", '{"orders": ["random"], "grid": [8]}', "grid should be"),
         ("run.json", '{"orders": ["random"], "grid": [8, 8], "protocol": 3}', "protocol should be a dict"),
         ("run.json", '{"orders": ["random"], "grid": [8, 8], "shown": [-1]}', "shown should hold"),

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
+from orderhead.core.files import read_json
 from orderhead.core.names import unknown
 
 M = TypeVar("M")
@@ -34,7 +35,9 @@ def load(model_class: type[M], kind: str, name: str) -> M:
         folder = Path(name)
     if folder.exists() and not (folder / "config.json").is_file():
         raise ValueError(f"{name} holds no config.json; a model is a folder with config.json and model.safetensors")
-    if not folder.exists() and name.count("/") != 1:  # a hub id is owner/name
+    if folder.exists():
+        read_json(folder / "config.json")  # whose errors are clearer than the hub mixin's
+    elif name.count("/") != 1:  # a hub id is owner/name
         raise unknown({"bodies": "body"}.get(kind, kind[:-1]), name, shipped(kind))
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the hub's mixin prints where it loads from

@@ -75,11 +75,14 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """ValueError where the file is missing or is not JSON."""
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The JSON object in a file. ValueError where the file is missing, is not JSON, or holds anything but an object."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"no file {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} should hold a JSON object, got {json.dumps(value)[:40]}")
+    return value
