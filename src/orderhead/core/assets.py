@@ -25,14 +25,24 @@ def shipped(kind: str) -> list[str]:
     return sorted(p.parent.name for p in (root() / kind).glob("*/config.json"))
 
 
+def folder_of(kind: str, name: str) -> Path:
+    """The shipped folder of a name, or else the name as a path, whether it is there or not."""
+    folder = root() / kind / name
+    return folder if folder.is_dir() else Path(name)
+
+
+def written(kind: str, name: str) -> tuple[int, ...]:
+    """When a model's files were last written, in nanoseconds; empty for a hub id."""
+    files = [folder_of(kind, name) / file for file in ("config.json", "model.safetensors")]
+    return tuple(file.stat().st_mtime_ns for file in files if file.is_file())
+
+
 def load(model_class: type[M], kind: str, name: str) -> M:
     """The model called `name`, in eval mode on the CPU: a shipped one, a folder with config.json, or a hub id.
 
     ValueError for an unknown name (with the nearest match) or files that are damaged or of another model.
     """
-    folder = root() / kind / name
-    if not folder.is_dir():
-        folder = Path(name)
+    folder = folder_of(kind, name)
     if folder.exists() and not (folder / "config.json").is_file():
         raise ValueError(f"{name} holds no config.json; a model is a folder with config.json and model.safetensors")
     if folder.exists():
