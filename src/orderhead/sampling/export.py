@@ -20,9 +20,11 @@ from torch import Tensor
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
+from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR
 from orderhead.core.files import read_json, replacing, write_json
 from orderhead.core.grid import Grid
+from orderhead.data.latents import fingerprint
 from orderhead.sampling.sample import Samples, Settings, decode_tokens, run
 from orderhead.sampling.trace import Trace
 
@@ -131,11 +133,17 @@ def _write_file(path: Path, settings: Settings, body: MAR, labels_N: Tensor) -> 
 
 
 def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor) -> None:
-    """One PNG an image. What a stopped run has written is kept. ValueError where it was of other settings."""
-    record = {"body": asdict(body.config), "settings": asdict(settings), "labels": labels_N.tolist()}
+    """One PNG an image. What a stopped run has written is kept.
+
+    ValueError where it was of other settings, or of a body or tokenizer with other weights.
+    """
+    weights = {"body": fingerprint(body), "tokenizer": fingerprint(load_tokenizer(body.config.tokenizer))}
+    record = {
+        "body": asdict(body.config), "weights": weights, "settings": asdict(settings), "labels": labels_N.tolist(),
+    }  # fmt: skip
     file = folder / "settings.json"
     if file.is_file() and read_json(file) != json.loads(json.dumps(record)):
-        raise ValueError(f"{folder} holds images of other settings (settings.json); choose another --out")
+        raise ValueError(f"{folder} holds images of other settings or weights (settings.json); choose another --out")
     write_json(file, record)
     done = 0
     while settings.rng != "official" and (folder / f"{done:05d}.png").is_file():
