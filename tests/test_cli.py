@@ -18,7 +18,6 @@ from orderhead.catalogue import KINDS
 from orderhead.cli import VERBS, main
 from orderhead.core.checkpoint import load_tensors, save_tensors
 from orderhead.orders.policy import POLICIES
-from orderhead.sampling import export
 from orderhead.sampling.presets import PRESETS, preset
 
 FAST = ("--steps", "4", "--denoise-steps", "2", "--cfg", "2")
@@ -106,17 +105,6 @@ def test_sample_animates_the_reveal(body: str, tmp_path: Path) -> None:
     assert len(frames) == 1 + 4
     assert len(np.unique(frames[0])) == 1  # all grey
     assert len(np.unique(frames[-1])) > 1
-
-
-def test_frames_are_grey_where_masked_and_final_where_all_is_revealed(body: str) -> None:
-    model = orderhead.load_body(body)
-    samples = orderhead.sample(model, [0, 1], order="raster", steps=4, denoise_steps=2)
-    frames = export.reveal_frames(samples, model.grid)
-    assert torch.equal(frames[-1], samples.images_BCHW)
-    shown = int(samples.trace.counts_T[0])  # raster: the first cells of the first row, 2 x 2 pixels each
-    assert (frames[1][:, 0, :2, : 2 * shown] != export.MASKED).any()
-    assert (frames[1][:, 0, :2, 2 * shown :] == export.MASKED).all()
-    assert (frames[1][:, 0, 2:] == export.MASKED).all()
 
 
 def test_a_folder_of_images_goes_on_where_it_was_stopped(body: str, tmp_path: Path) -> None:
