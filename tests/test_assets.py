@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from worlds import tiny_body
 
 from orderhead.body.load import load_body, load_tokenizer
 from orderhead.core import assets
+from orderhead.core.checkpoint import save_tensors
 from orderhead.data import fashion
 from orderhead.metrics.judge import load_judge
 from orderhead.oracles.load import load_classifier
@@ -52,6 +54,16 @@ def test_the_tokenizer_keeps_what_one_sees(real):
     assert tokens.mean().abs() < 0.05
     assert abs(tokens.std() - 1) < 0.05
     assert tokens.abs().max() < load_body("fashion").config.token_bound
+
+
+def test_a_tokenizer_is_kept_until_it_is_trained_again(tmp_path):
+    folder = tiny_body(tmp_path).parent / "tokenizer"
+    first = load_tokenizer(str(folder))
+    assert load_tokenizer(str(folder)) is first
+    weights = {k: v + 1 for k, v in first.state_dict().items()}
+    save_tensors(folder / "model.safetensors", weights)
+    again = load_tokenizer(str(folder)).state_dict()
+    assert all(torch.equal(again[k], v) for k, v in weights.items())
 
 
 def test_the_judge_names_real_garments(real):

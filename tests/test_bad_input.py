@@ -131,7 +131,7 @@ def test_images_of_other_settings_are_not_mixed(body: str, refused: Callable[...
 # Files that are not what they should be.
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "no config", "other model"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "no config", "no object", "other model"])
 def test_damaged_body_folder(damage: str, body: str, refused: Callable[..., str], tmp_path: Path) -> None:
     folder = tmp_path / "body"
     folder.mkdir()
@@ -142,11 +142,15 @@ def test_damaged_body_folder(damage: str, body: str, refused: Callable[..., str]
         weights.unlink()
     elif damage == "no config":
         (folder / "config.json").unlink()
+    elif damage == "no object":
+        (folder / "config.json").write_text("[3]")
     elif damage == "other model":
         weights.write_bytes((Path(body).parent / "tokenizer" / "model.safetensors").read_bytes())
     else:
         weights.write_bytes(weights.read_bytes()[: 0 if damage == "empty" else 2000])
-    assert str(folder) in refused("sample", "--body", folder, *FAST, "--out", tmp_path / "x.png")
+    said = refused("sample", "--body", folder, *FAST, "--out", tmp_path / "x.png")
+    assert str(folder) in said
+    assert ("should hold a JSON object, got [3]" in said) == (damage == "no object")
 
 
 class _Code:
@@ -367,6 +371,8 @@ def test_other_settings_in_the_same_folder(fashion: str, refused: Callable[..., 
     out = tmp_path / "out"
     assert main([*_compare(fashion, out), "--orders", "raster", "--images", "6"]) == 0
     assert "other settings" in refused(*_compare(fashion, out), "--orders", "raster", "--images", "6", "--seed", 1)
+    (out / "run.json").write_text("null")
+    assert f"{out}/run.json should hold a JSON object, got null" in refused(*_compare(fashion, out))
 
 
 def test_compare_below_a_file(fashion: str, refused: Callable[..., str], tmp_path: Path) -> None:

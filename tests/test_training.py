@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from orderhead.body import MAR, SIZES
@@ -90,6 +91,7 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path):
     child.wait()
     load_tensors(log)  # whole, whenever the kill came
     assert _bits(train(_model(), _loss, 50, CONFIG, tmp_path / "killed", device=CPU)) == _bits(whole)
+    assert not list((tmp_path / "killed").rglob(".*"))  # nothing half written stays
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path):
@@ -141,6 +143,41 @@ def test_the_log_has_a_line_a_logged_step_and_tensorboard_its_file(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["seen"] for line in lines if "seen" in line] == [80.0, 160.0, 240.0]
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_no_step_is_logged_twice_after_a_kill(tmp_path):
+    """Stopped at step 24 of 30, last checkpoint at 12: the log and TensorBoard's events are those of a whole run."""
+    rare, late = dataclasses.replace(CONFIG, checkpoint_seconds=1e9), lambda model, seen: {"seen": float(seen)}
+    train(_model(), _loss, 50, rare, tmp_path / "whole", [(8, late)], device=CPU)
+
+    class KilledError(Exception):
+        pass
+
+    def killer(model, seen):
+        if seen == 13 * 8:
+            (tmp_path / "parts/last.safetensors").rename(tmp_path / "step-12")
+        if seen == 24 * 8:
+            raise KilledError
+        return {"seen": float(seen)}
+
+    with pytest.raises(KilledError):
+        train(_model(), _loss, 50, CONFIG, tmp_path / "parts", [(8, killer)], device=CPU)
+    (tmp_path / "step-12").replace(tmp_path / "parts/last.safetensors")
+    with open(tmp_path / "parts/log.jsonl", "a") as file:
+        file.write('{"step": 24, "im')
+    train(_model(), _loss, 50, rare, tmp_path / "parts", [(8, late)], device=CPU)
+    assert _logged(tmp_path / "parts") == _logged(tmp_path / "whole")
+    assert _events(tmp_path / "parts") == _events(tmp_path / "whole")
+
+
+def _logged(out):
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def _events(out):
+    events = EventAccumulator(str(out / "tensorboard")).Reload()
+    return [(event.step, event.value) for event in events.Scalars("loss")]
 
 
 def test_another_recipes_checkpoint_is_refused(tmp_path):

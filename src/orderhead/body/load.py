@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from orderhead.body.mar import MAR
 from orderhead.body.tokenizer import KLTokenizer
-from orderhead.core.assets import load
+from orderhead.core.assets import load, written
 
 
 def load_body(name: str = "fashion") -> MAR:
@@ -17,9 +17,16 @@ def load_body(name: str = "fashion") -> MAR:
     return load(MAR, "bodies", name)
 
 
-@lru_cache(maxsize=4)
 def load_tokenizer(name: str = "fashion") -> KLTokenizer:
-    """A tokenizer, found like a body. ValueError where it is not here: KL-16 must be imported first."""
+    """A tokenizer, found like a body, and kept until its files are written again.
+
+    ValueError where it is not here: KL-16 must be imported first.
+    """
     if name == "":
         raise ValueError("this body names no tokenizer, so its tokens cannot become images")
+    return _tokenizer(name, written("tokenizers", name))
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(name: str, written: tuple[int, ...]) -> KLTokenizer:
     return load(KLTokenizer, "tokenizers", name)

@@ -27,7 +27,7 @@ from orderhead.metrics.statistic import Statistic
 class Metric:
     """What to call it and how to read it.
 
-    `statistic` maps (generated, real) to a value and each image's influence on it. A `proportion` lies in [0, 1]; a
+    `statistic` maps (generated, real) to a value and each image's influence on it. A `proportion` counts hits; a
     `sized` metric is only comparable at equal numbers of images, so its name carries them (`fd5k`).
     """
 

@@ -153,7 +153,7 @@ def _run(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"no run.json in {path.parent}; run `orderhead demo` or `orderhead compare` there first")
     run = read_json(path)
-    orders = run.get("orders") if isinstance(run, dict) else None
+    orders = run.get("orders")
     if not isinstance(orders, list) or not orders or not all(isinstance(o, str) for o in orders):
         raise ValueError(f"{path} names no orders; run the command that wrote it again")
     grid = run.get("grid")

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from orderhead.core.checkpoint import load_tensors, save_tensors
 from orderhead.core.device import default_device
+from orderhead.core.files import write_text
 from orderhead.core.rng import torch_generator
 from orderhead.data.loader import batch_indices
 
@@ -209,8 +210,9 @@ def train(
     last = out / "last.safetensors"
     if last.exists():
         run.load(last)
+    _rewind(out / "log.jsonl", run.step)
     started, saved_at = time.monotonic() - run.seconds, time.monotonic()
-    writer = SummaryWriter(str(out / "tensorboard"), purge_step=run.step)
+    writer = SummaryWriter(str(out / "tensorboard"), purge_step=run.step + 1)
     bar = tqdm(total=config.steps, initial=run.step, desc=out.name, unit="step", smoothing=0.02)
     model.train()
     while run.step < config.steps:
@@ -231,6 +233,21 @@ def train(
     bar.close()
     writer.close()
     return run.ema.eval()
+
+
+def _rewind(log: Path, step: int) -> None:
+    """Drop what was logged after the checkpoint of `step`: those steps come again. Half lines go too."""
+    if log.exists():
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        write_text(log, "".join(line + "\n" for line in lines if _logged_step(line) <= step))
+
+
+def _logged_step(line: str) -> float:
+    """The step of a line of the log; infinity where the line is damaged."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf
 
 
 def _log(out: Path, writer: Any, logs: dict[str, float]) -> None:
