@@ -283,6 +283,44 @@ def test_a_metric_named_with_its_size_is_the_same_metric(tmp_path: Path) -> None
     assert "(n = 5000 images" in answer.text(answer.answer(report))
 
 
+def test_a_fid_is_called_so(tmp_path: Path) -> None:
+    lines = [
+        results.Result("demo", "random", "fid5k", 6.0, (5.0, 7.0), 5000),
+        results.Result("demo", "a", "fid5k", 5.0, (4.0, 6.0), 5000),
+        results.Result("demo", "a", "fid5k_minus_random", -1.0, (-2.0, -0.5), 5000),
+    ]
+    folder = small(tmp_path, lines)
+    assert answer.verdicts(load(folder)) == {"a": "better"}
+    words = Words(build(folder).read_text()).text
+    assert "on Frechet Inception distance" in words
+    assert "FID 5.00, \N{MINUS SIGN}1.00" in words
+    assert "FID \N{MINUS SIGN} random" in words
+
+
+def test_without_a_classifier_the_page_has_the_other_curve(tmp_path: Path) -> None:
+    """And says what was not measured; a line under the table, no note of damage."""
+    folder = report_fixture.make(tmp_path, measured=2, orders=["random", "raster"], left_out=["AUC (nobody <looked>)"])
+    for file in (folder / "curves").glob("*.npz"):
+        np.savez(file, mse=np.load(file)["mse"])
+    report, words = load(folder), Words(build(folder).read_text()).text
+    assert report.notes == ()
+    assert report.rows[0].curves
+    assert report.rows[0].curves.confidence_NT is None
+    assert "Not measured here: AUC (nobody <looked>)." in words
+    assert "MSE to the final image" in words
+    assert "Confidence in the true class" not in words
+    assert "Top-1 accuracy" not in words
+    assert "Under each name: cells revealed." in words
+
+
+@pytest.mark.parametrize(("stand_ins", "said"), [(512, "as many real"), (100, "only 100 real"), (None, "as many real")])
+def test_the_anchor_tells_how_many_images_it_is_of(stand_ins: int | None, said: str, tmp_path: Path) -> None:
+    reference = report_fixture.run_json()["reference"]
+    assert isinstance(reference, dict)
+    folder = report_fixture.make(tmp_path, measured=2, files=False, reference=reference | {"stand_ins": stand_ins})
+    assert f"{said} images, against the others" in Words(build(folder).read_text()).text
+
+
 def test_the_command_repeats_the_run(folder: Path, tmp_path: Path) -> None:
     report = load(folder)
     assert command(report, Path("out/demo")) == (
@@ -293,6 +331,10 @@ def test_the_command_repeats_the_run(folder: Path, tmp_path: Path) -> None:
     assert "--body 'my body'" in words
     assert "--cfg 3 --cfg-schedule linear" in words
     assert str(tmp_path.parent) not in words
+    (tmp_path / "sources").mkdir()
+    sources = {"real": "my images", "features": "inception", "weights": "w.pth"}
+    judged = load(small(tmp_path / "sources", numbers((1, 2)), study="compare", given=sources))
+    assert "--real 'my images' --features inception --weights w.pth --out" in command(judged, Path("out"))
 
 
 def test_one_token_a_step_beside_sixteen_steps(tmp_path: Path) -> None:

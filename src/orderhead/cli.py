@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
@@ -61,6 +61,25 @@ class SamplingOptions:
         }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class JudgingOptions:
+    """What images are measured by; auto is what ships for the body's tokenizer."""
+
+    real: Annotated[str, arg(metavar="FOLDER")] = "auto"
+    """Real images: a folder, flat or with one subfolder a class."""
+    features: Annotated[str, arg(metavar="inception|NAME|FOLDER")] = "auto"
+    """The network whose features are compared."""
+    weights: Annotated[str, arg(metavar="FILE")] = "auto"
+    """Inception's, pt_inception-2015-12-05-6726825d.pth."""
+    classifier: Annotated[str, arg(metavar="NAME|FOLDER")] = "auto"
+    """Who recognises images while they are drawn, for AUC and AUAC; without one these are left out."""
+
+    def given(self) -> dict[str, str]:
+        """What is not left to the body's tokenizer."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value != "auto"}
+
+
 def _schedule(text: str) -> str | list[int] | None:
     """A schedule's name, explicit counts, or None for the order's own."""
     if text == "auto":
@@ -108,32 +127,46 @@ def compare(
     orders: Names = "default",
     images: OptionalInt = None,
     sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
+    judging: OmitArgPrefixes[JudgingOptions] = JudgingOptions(),
+    tokenizer: str = "auto",
     out: str,
 ) -> None:
     """Compare orders on any body: results.jsonl, traces and one page with paired intervals.
 
-    Running it again goes on where it stopped.
+    Running it again goes on where it stopped. The second example gives FID-5K: the real images are centre-cropped and
+    resized as MAR's, their features are kept in ~/.cache/orderhead (or ORDERHEAD_CACHE).
 
     For example:
         orderhead compare --body fashion --orders random,raster,halton --images 500 --steps 8 --out out/compare
+        orderhead compare --body bodies/mar-base --tokenizer tokenizers/kl16 --orders random,multiscale --images 5000 --real imagenet/val --features inception --weights pt_inception-2015-12-05-6726825d.pth --out out/mar
 
     Args:
         body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
         orders: Names from `orderhead list orders`.
         images: Images an order.
+        tokenizer: What turns tokens into images: a name, a folder, or a hub id; auto is the body's.
         out: Folder for results.jsonl, traces and report.html.
-    """
-    _compare("compare", out, body, orders, images, sampling)
+    """  # noqa: E501
+    _compare("compare", out, body, orders, images, sampling, judging.given(), tokenizer)
 
 
-def _compare(study: str, out: str, body: str, orders: str, images: int | None, sampling: SamplingOptions) -> None:
+def _compare(
+    study: str,
+    out: str,
+    body: str,
+    orders: str,
+    images: int | None,
+    sampling: SamplingOptions,
+    judging: Mapping[str, str] | None = None,
+    tokenizer: str = "auto",
+) -> None:
     from orderhead.core import dist
     from orderhead.report import build
     from orderhead.studies.compare import compare as run
 
     given = {"orders": None if orders == "default" else _split(orders), "images": images}
     chosen = {name: value for name, value in given.items() if value is not None}
-    run(out, body=body, study=study, **chosen, **sampling.fields(body))
+    run(out, body=body, study=study, judging=judging or {}, tokenizer=tokenizer, **chosen, **sampling.fields(body))
     if dist.rank() == 0:
         wrote(build(out))
 
@@ -168,7 +201,7 @@ def sample(
     """
     import torch
 
-    from orderhead.body.load import load_body
+    from orderhead.body.load import load_body, with_tokenizer
     from orderhead.core.device import default_device
     from orderhead.sampling.export import progress, writer
     from orderhead.sampling.sample import Settings
@@ -177,7 +210,7 @@ def sample(
     if n < 1:
         raise ValueError(f"-n is the number of images, at least 1; got {n}")
     model = load_body(body).to(default_device())
-    model.config = _with_tokenizer(model.config, tokenizer)
+    model.config = with_tokenizer(model.config, tokenizer)
     numbers = parse_labels(labels, model.config)
     settings = Settings(order, rng=rng, **sampling.fields(body), head=head)
     settings.check(model)
@@ -337,19 +370,6 @@ def parse_labels(text: str, config: MARConfig) -> list[int]:
             raise ValueError(f"labels lie in [0, {config.classes}), or -1 for no class; got {number}")
         numbers.append(number)
     return numbers or list(range(config.classes))
-
-
-def _with_tokenizer(config: MARConfig, name: str) -> MARConfig:
-    """The config with a tokenizer that is here. ValueError says how to get one."""
-    from orderhead.body.load import load_tokenizer
-
-    config = replace(config, tokenizer=config.tokenizer if name == "auto" else name)
-    try:
-        load_tokenizer(config.tokenizer)
-    except ValueError as error:
-        hint = "; import it (`orderhead import kl16.ckpt --out DIR`) and give --tokenizer DIR" if name == "auto" else ""
-        raise ValueError(f"{error}{hint}") from None
-    return config
 
 
 ABOUT = """In which order should a masked autoregressive image model reveal its tokens, and why?

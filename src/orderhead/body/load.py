@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
-from orderhead.body.mar import MAR
+from orderhead.body.mar import MAR, MARConfig
 from orderhead.body.tokenizer import KLTokenizer
 from orderhead.core.assets import load, written
 
@@ -30,3 +31,14 @@ def load_tokenizer(name: str = "fashion") -> KLTokenizer:
 @lru_cache(maxsize=4)
 def _tokenizer(name: str, written: tuple[int, ...]) -> KLTokenizer:
     return load(KLTokenizer, "tokenizers", name)
+
+
+def with_tokenizer(config: MARConfig, name: str = "auto") -> MARConfig:
+    """The config with a tokenizer that is here; auto is its own. ValueError says how to get one."""
+    config = replace(config, tokenizer=config.tokenizer if name == "auto" else name)
+    try:
+        load_tokenizer(config.tokenizer)
+    except ValueError as error:
+        hint = "; import it (`orderhead import kl16.ckpt --out DIR`) and give --tokenizer DIR" if name == "auto" else ""
+        raise ValueError(f"{error}{hint}") from None
+    return config

@@ -6,7 +6,7 @@ Legend: B images, L cells, C channels, T steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR
+from orderhead.core.device import default_device
 from orderhead.core.names import lookup, unknown
 from orderhead.core.rng import Official, Paired, Randomness
 from orderhead.orders.head import load_head
@@ -46,12 +47,22 @@ class Samples:
         """Decoded images, float in [-1, 1], on the CPU. ValueError where the body names no tokenizer that is here."""
         return decode_tokens(self.tokens_BLC, self.tokenizer)
 
+    def image_batches(self, batch: int = 64) -> Iterator[Tensor]:
+        """The same images, at most `batch` at a time: 50,000 of 256 x 256 pixels are 39 GB."""
+        for rows in self.tokens_BLC.split(batch):
+            yield decode_tokens(rows, self.tokenizer)
+
+    def take(self, rows: slice) -> Samples:
+        """Some of the images."""
+        return Samples(self.tokens_BLC[rows], self.trace.take(rows), self.tokenizer)
+
 
 @torch.no_grad()
 def decode_tokens(tokens_BLC: Tensor, tokenizer: str, batch: int = 64) -> Tensor:
-    """Tokens (B, L, C) -> images (B, C, H, W) in [-1, 1], on the CPU."""
-    model = load_tokenizer(tokenizer).to(tokens_BLC.device)
-    return torch.cat([model.decode(chunk).float().cpu() for chunk in tokens_BLC.split(batch)])
+    """Tokens (B, L, C), wherever they are -> images (B, C, H, W) in [-1, 1], on the CPU."""
+    device = default_device()
+    model = load_tokenizer(tokenizer).to(device)
+    return torch.cat([model.decode(chunk.to(device)).float().cpu() for chunk in tokens_BLC.split(batch)])
 
 
 @dataclass(frozen=True)

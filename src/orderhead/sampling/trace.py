@@ -61,6 +61,10 @@ class Trace:
         """What is still masked after each step, bool (T, B, L)."""
         return self.step_BL[None] > np.arange(len(self.counts_T))[:, None, None]
 
+    def take(self, rows: slice) -> Trace:
+        """The traces of some of the images."""
+        return Trace(self.order_BL[rows], self.counts_T, self.scores_BRL[rows], self.labels_B[rows])
+
     @classmethod
     def join(cls, traces: Sequence[Trace]) -> Trace:
         """The traces of several batches of one run."""
