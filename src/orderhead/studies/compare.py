@@ -25,6 +25,7 @@ from orderhead.core.device import default_device
 from orderhead.core.files import read_json, write_json
 from orderhead.core.results import Result
 from orderhead.data.latents import fingerprint
+from orderhead.orders.learned import Learned
 from orderhead.sampling import stream
 from orderhead.sampling.sample import Settings
 from orderhead.studies.rows import SHOWN_IMAGES, Row
@@ -38,17 +39,34 @@ BASELINE = "random"
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One run: a body, settings, orders, the number of images, who judges them, and the folder that holds it all.
+class Arm:
+    """What one row is sampled with: settings, the order among them, and a body where it is not the run's own."""
 
-    `given`: how its sources were named, for the command on the page.
+    settings: Settings
+    body: MAR | None = None
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What makes its numbers differ from those of other rows under the same protocol."""
+        own: dict[str, Any] = {} if self.body is None else {"own_weights": fingerprint(self.body)}
+        if isinstance(policy := self.settings.policy(), Learned):
+            own |= {"head": self.settings.head, "head_weights": fingerprint(policy.head)}
+            own |= {"asked": self.settings.rescores()}
+        return own
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One run: a body, settings, arms, the number of images, who judges them, and the folder that holds it all.
+
+    `arms` are the rows by name, the baseline first. `given`: how its sources were named, for the command on the page.
     """
 
     out: Path
     study: str
     body_name: str
     body: MAR
-    orders: tuple[str, ...]
+    arms: Mapping[str, Arm]
     images: int
     settings: Settings
     world: World
@@ -57,7 +75,8 @@ class Comparison:
     @cached_property
     def protocol(self) -> dict[str, Any]:
         """Everything that changes a number, as it stands in each result (and as JSON gives it back)."""
-        settings = {k: v for k, v in asdict(replace(self.settings, order="")).items() if k != "order"}
+        own = ("order", "head")  # an arm's
+        settings = {k: v for k, v in asdict(replace(self.settings, order="")).items() if k not in own}
         settings["schedule"] = list(counts) if isinstance(counts := settings["schedule"], tuple) else counts
         settings["x0_bound"] = "inf" if settings["x0_bound"] == math.inf else settings["x0_bound"]
         models = {"weights": self.body, "tokenizer": load_tokenizer(self.body.config.tokenizer)}
@@ -70,21 +89,19 @@ class Comparison:
         config = self.body.config
         return {
             "study": self.study,
-            "title": f"{len(self.orders)} orders on the {self.body_name} body",
+            "title": f"{len(self.arms)} orders on the {self.body_name} body",
             "body": self.body_name,
             "grid": [config.grid_h, config.grid_w],
             "class_names": list(config.class_names) or [str(k) for k in range(config.classes)],
             "baseline": BASELINE,
-            "orders": list(self.orders),
+            "orders": list(self.arms),
+            "arms": {name: arm.identity for name, arm in self.arms.items()},
             "images": self.images,
             "shown": list(range(min(SHOWN_IMAGES, self.images))),
             "protocol": self.protocol,
             "given": dict(self.given),
             "left_out": self.world.left_out,
         }
-
-    def policy_settings(self, order: str) -> Settings:
-        return replace(self.settings, order=order)
 
     def row(self, order: str, jury: Jury) -> Row:
         samples, seconds = stream.read(self.out / "samples" / order, self.images, self.body.config.tokenizer)
@@ -113,15 +130,20 @@ def compare(
     model.config = with_tokenizer(model.config, tokenizer)
     if images < LEAST_IMAGES:
         raise ValueError(f"a comparison takes at least {LEAST_IMAGES} images an order, got {images}")
-    orders = tuple(dict.fromkeys((BASELINE, *orders)))
-    for order in orders:
-        replace(Settings(**settings), order=order).check(model)
+    base = Settings(**settings)
+    arms = {order: Arm(replace(base, order=order)) for order in (BASELINE, *orders)}
+    for arm in arms.values():
+        arm.settings.check(model)
     given = {**judging, **({} if tokenizer == "auto" else {"tokenizer": tokenizer})}
     world = World.of(model.config, judging)
-    run = Comparison(Path(out), study, body, model, orders, images, Settings(**settings), world, given)
+    return execute(Comparison(Path(out), study, body, model, arms, images, base, world, given))
+
+
+def execute(run: Comparison) -> Path:
+    """Sample and measure every arm of a comparison, going on from what its folder holds."""
     _claim(run)
-    for order in tqdm(orders, desc="sampling", unit="order", delay=2):
-        stream.write(run.policy_settings(order), model, images, run.out / "samples" / order, title=order)
+    for name, arm in tqdm(run.arms.items(), desc="sampling", unit="order", delay=2):
+        stream.write(arm.settings, arm.body or run.body, run.images, run.out / "samples" / name, title=name)
     dist.barrier()
     if dist.rank() == 0:
         _measure_all(run)
@@ -134,19 +156,22 @@ def _claim(run: Comparison) -> None:
     found = read_json(path) if path.exists() else {}
     if path.exists() and (found.get("study"), found.get("protocol")) != (run.study, run.protocol):
         raise ValueError(f"{run.out} holds a run with other settings; choose another --out, or remove it")
+    for name, identity in found.get("arms", {}).items():
+        if name in run.arms and identity != run.arms[name].identity:
+            raise ValueError(f"{run.out} holds {name} with another head or body; choose another --out, or remove it")
     if dist.rank() == 0:
-        write_json(path, found | run.description)
+        write_json(path, found | run.description | {"arms": found.get("arms", {}) | run.description["arms"]})
 
 
 def _measure_all(run: Comparison) -> None:
     """Measure every order that is not in `results.jsonl` yet, the baseline first."""
     path = run.out / "results.jsonl"
     known = {(r.row, r.metric) for r in results.read(path)} if path.exists() else set()
-    missing = [order for order in run.orders if (order, "seconds_per_image") not in known]
+    missing = [order for order in run.arms if (order, "seconds_per_image") not in known]
     if not missing:
         return
     jury = Jury.of(run.world, run.images)
-    write_json(run.out / "run.json", run.description | {"reference": jury.summary})
+    write_json(run.out / "run.json", read_json(run.out / "run.json") | {"reference": jury.summary})
     baseline = run.row(BASELINE, jury)
     for order in tqdm(missing, desc="measuring", unit="order", delay=2):
         row = baseline if order == BASELINE else run.row(order, jury)
@@ -159,7 +184,8 @@ def _lines(run: Comparison, row: Row, baseline: Row, jury: Jury) -> list[Result]
     figures = row.figures(run.body.grid, run.settings.cfg_schedule, run.settings.cfg_scale)
     numbers = {name: (e.value, e.ci, e.n) for name, e in estimates.items()}
     numbers |= {name: (value, None, run.images) for name, value in figures.items()}
+    protocol = run.protocol | run.arms[row.order].identity
     return [
-        Result(run.study, row.order, name, float(value), ci, n, run.protocol, round(row.seconds, 3))
+        Result(run.study, row.order, name, float(value), ci, n, protocol, round(row.seconds, 3))
         for name, (value, ci, n) in numbers.items()
     ]

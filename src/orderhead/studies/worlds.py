@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,6 +93,12 @@ class World:
         """Classes of the real images, where as many are known as the body has."""
         labels = self.real.labels_M
         return labels if labels is not None and int(labels.max()) + 1 == self.classes else None
+
+    @cached_property
+    def seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Features and logits of all real images, by the judge on the default device."""
+        self.judge.network.to(default_device())
+        return judging.see(self.judge, self.real)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -188,8 +195,7 @@ class Jury:
         Generated images are compared with that rest too where images ship, so that both are measured alike, and with
         all images of a folder, as published distances are.
         """
-        world.judge.network.to(default_device())
-        features, logits = judging.see(world.judge, world.real)
+        features, logits = world.seen
         if world.labels_M is None:
             return cls(world, Reference(features), {}, 0)
         order, k = in_turn(world.labels_M).numpy(), min(n, len(features) // 2)
