@@ -73,8 +73,11 @@ def _oracles() -> Iterator[tuple[str, str]]:
 
 
 def _studies() -> Iterator[tuple[str, str]]:
-    yield "demo", "the orders side by side on the body that ships"
-    yield "compare", "orders side by side on any body"
+    from orderhead.studies import NAMES
+
+    yield "demo", "the orders side by side on the body that ships (`orderhead demo`)"
+    yield "compare", "orders side by side on any body (`orderhead compare`)"
+    yield from NAMES.items()
 
 
 KINDS: Mapping[str, Callable[[], Any]] = {

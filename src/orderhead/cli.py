@@ -312,6 +312,37 @@ def train(
     wrote(out)
 
 
+def study(
+    name: Positional[Annotated[str, arg(metavar="NAME")]],
+    *,
+    scale: Annotated[str, arg(metavar="smoke|mini|full")] = "mini",
+    only: Annotated[str, arg(metavar="ROW,...")] = "",
+    images: OptionalInt = None,
+    out: str = "out/study-NAME",
+) -> None:
+    """Run a section of the study: train its rows, measure them against random, write the page.
+
+    Running it again goes on where it stopped; a row that is done is passed over.
+
+    For example:
+        orderhead study variants --scale mini --out out/variants
+        orderhead study variants --scale smoke --only oracle_aligned,oracle_unfrozen --out out/smoke
+
+    Args:
+        name: A name from `orderhead list studies`.
+        scale: Seconds, an hour or two on two cores, or the document's own.
+        only: Rows of the study; all where it is left out.
+        images: Images a row.
+        out: Folder for the trained models, results.jsonl and report.html.
+    """
+    from orderhead.core.names import lookup
+    from orderhead.report import build
+    from orderhead.studies import STUDIES
+
+    run = lookup("study", name, STUDIES)
+    wrote(build(run(out.replace("NAME", name), scale, _split(only), images=images)))
+
+
 def report(folder: Positional[Annotated[str, arg(metavar="DIR")]]) -> None:
     """Write DIR/report.html, one page that opens offline, from DIR/results.jsonl and its traces.
 
@@ -346,7 +377,7 @@ def list_(
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "compare": compare, "sample": sample, "lint": lint, "import": import_, "train": train,
-    "report": report, "list": list_,
+    "study": study, "report": report, "list": list_,
 }  # fmt: skip
 
 

@@ -46,30 +46,37 @@ def variants(
     ground: Ground | None = None,
     images: int | None = None,
 ) -> Path:
-    """Train the rows (all, or those named) and measure each as it was evaluated in the document.
+    """Train the rows (all, or those named) and measure each in the modes in which the document evaluated it.
 
-    ValueError for an unknown row or scale, and for `full` without a ground.
+    `images` a row, where the scale's number is not wanted. ValueError for an unknown row or scale, and for `full`
+    without a ground.
     """
-    chosen = {name: lookup("row", name, VARIANTS) for name in only} if only else VARIANTS
-    size, out = lookup("scale", scale, SCALES), Path(out)
+    size = lookup("scale", scale, SCALES)
+    for name in only:
+        lookup("row", name, VARIANTS)
     if scale == "full" and ground is None:
         raise ValueError("the study's full scale is MAR-B and ImageNet: give --body, --classifier and --images")
-    ground = ground or Ground()
+    run = _baseline(Path(out), size, ground or Ground(), images or size.images)
+    execute(run)
+    for name in only or VARIANTS:
+        folder = run.out / "heads" / name
+        run_recipe(name, size.recipe, folder, ground=ground)
+        run = replace(run, arms={**run.arms, **_arms(run, name, folder)})
+        execute(run)
+    return run.out
+
+
+def _baseline(out: Path, size: Scale, ground: Ground, images: int) -> Comparison:
+    """The run with no row but random."""
     body = load_body(ground.body).to(default_device())
     settings = Settings(**preset(ground.body) | dict(size.settings))
-    run = Comparison(
-        out, "variants", ground.body, body, {BASELINE: Arm(settings)}, images or size.images,
-        replace(settings, head=None), World.of(body.config, {}),
-    )  # fmt: skip
-    execute(run)
-    for name, row in chosen.items():
-        head = out / "heads" / name
-        run_recipe(name, size.recipe, head, ground=ground)
-        own = load_body(str(head / "body")).to(body.device) if row.body_mode == "full" else None
-        arms = {
-            f"{name}-{mode}": Arm(replace(settings, order="learned", head=str(head), rescore=mode), own)
-            for mode in row.modes
-        }
-        run = replace(run, arms={**run.arms, **arms})
-        execute(run)
-    return out / "report.html"
+    world = World.of(body.config, {})
+    return Comparison(out, "variants", ground.body, body, {BASELINE: Arm(settings)}, images, settings, world)
+
+
+def _arms(run: Comparison, name: str, folder: Path) -> dict[str, Arm]:
+    """A trained row's arms, one a mode; on its own body where that was trained too."""
+    row = VARIANTS[name]
+    body = load_body(str(folder / "body")).to(run.body.device) if row.body_mode == "full" else None
+    learned = replace(run.settings, order="learned", head=str(folder))
+    return {f"{name}-{mode}": Arm(replace(learned, rescore=mode), body) for mode in row.modes}
