@@ -261,3 +261,40 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(tmp_path):
         train(_model(), _loss, 50, CONFIG, tmp_path, device=CPU)
     faster_saves = dataclasses.replace(CONFIG, images=8, checkpoint_seconds=9.0)
     train(_model(), _loss, 50, faster_saves, tmp_path, device=CPU)
+
+
+SEVERAL = """
+import sys, torch
+from torch import nn
+from orderhead.core import dist
+from orderhead.core.checkpoint import save_tensors
+from orderhead.training.loop import LoopConfig, train
+
+x = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+def loss_of(model, batch):
+    return (model(x[batch.index_B]) - x[batch.index_B].sum(1, keepdim=True)).square().mean(), {}
+
+torch.manual_seed(1)
+config = LoopConfig(images=80, batch=8, base_lr=0.3, warmup_images=8)
+model = train(nn.Linear(6, 1), loss_of, 50, config, sys.argv[1], device=torch.device("cpu"))
+save_tensors(f"{sys.argv[1]}/of-{dist.rank()}.safetensors", model.state_dict())
+"""
+
+
+def test_two_processes_train_the_model_of_one(tmp_path):
+    """Where the loss is a mean over items, the mean of the halves' gradients is the whole batch's."""
+    (tmp_path / "script.py").write_text(SEVERAL)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    alone = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "one")]
+    together = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        str(tmp_path / "script.py"), str(tmp_path / "two"),
+    ]  # fmt: skip
+    for command in (alone, together):
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+    one = load_tensors(tmp_path / "one/of-0.safetensors")
+    for rank in (0, 1):
+        found = load_tensors(tmp_path / f"two/of-{rank}.safetensors")
+        torch.testing.assert_close(found, one, atol=1e-5, rtol=1e-4)
+    logged = (tmp_path / "two/log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in logged] == [10]

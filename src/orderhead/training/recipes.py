@@ -15,6 +15,7 @@ from torch import nn
 
 from orderhead.body.mar import MAR, SIZES
 from orderhead.body.tokenizer import TOKENIZERS, KLTokenizer
+from orderhead.core import dist
 from orderhead.core.checkpoint import save_model
 from orderhead.core.names import lookup, unknown
 from orderhead.data import fashion
@@ -113,5 +114,7 @@ def run_recipe(
     n, loss, evaluation = recipe.task(config)
     every = [(60_000, evaluation)] if evaluation else []
     model = train(recipe.build(), loss, n, config, Path(out), every, about=recipe.about)
-    recipe.save(model, Path(out))
+    if dist.rank() == 0:
+        recipe.save(model, Path(out))
+    dist.barrier()
     return model
