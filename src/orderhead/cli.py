@@ -343,6 +343,41 @@ def study(
     wrote(build(run(out.replace("NAME", name), scale, _split(only), images=images)))
 
 
+def bench(
+    *,
+    size: Annotated[str, arg(metavar="tiny|small|base|large|huge")] = "base",
+    steps: Int = 64,
+    denoise_steps: Int = 100,
+    batch: Int = 1,
+    rounds: Int = 3,
+    threads: Int = 1,
+    json: bool = False,
+) -> None:
+    """Measure what asking a head costs: seconds of fast, semifast-8 and slow over those of random, end to end.
+
+    For example:
+        orderhead bench --size base --rounds 3
+        orderhead bench --size tiny --steps 16 --denoise-steps 25 --batch 16
+
+    Args:
+        size: The body's size; its weights are untrained.
+        steps: Unmasking steps.
+        denoise_steps: Denoising steps a token.
+        batch: Images at once.
+        rounds: Interleaved rounds; the ratio is their median.
+        threads: Threads of the CPU.
+        json: Print JSON instead of a table.
+    """
+    import torch
+
+    from orderhead.studies.bench import Setting, rescoring
+
+    if threads < 1:
+        raise ValueError(f"threads is at least 1, got {threads}")
+    torch.set_num_threads(threads)
+    show(rescoring(Setting(size, steps, denoise_steps, batch), rounds), json)
+
+
 def report(folder: Positional[Annotated[str, arg(metavar="DIR")]]) -> None:
     """Write DIR/report.html, one page that opens offline, from DIR/results.jsonl and its traces.
 
@@ -377,7 +412,7 @@ def list_(
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "compare": compare, "sample": sample, "lint": lint, "import": import_, "train": train,
-    "study": study, "report": report, "list": list_,
+    "study": study, "bench": bench, "report": report, "list": list_,
 }  # fmt: skip
 
 
