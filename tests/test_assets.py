@@ -10,6 +10,7 @@ from orderhead.core.checkpoint import save_tensors
 from orderhead.data import fashion
 from orderhead.metrics.judge import load_judge
 from orderhead.oracles.load import load_classifier
+from orderhead.orders.head import load_head
 from orderhead.sampling import sample
 from orderhead.sampling.presets import preset
 from orderhead.training import evaluations, recipes
@@ -35,6 +36,16 @@ def test_each_model_loads_by_name_and_has_a_card(kind):
     card = (assets.root() / kind / "fashion/README.md").read_text()
     for word in ("Fashion-MNIST", "images seen", "minutes", "loss", "orderhead train", "MIT"):
         assert word in card, word
+
+
+def test_each_head_fits_the_body_and_has_a_card():
+    assert assets.shipped("heads") == ["fashion-aligned", "fashion-nonaligned"]
+    body = load_body("fashion")
+    for name in assets.shipped("heads"):
+        load_head(name).fits(body.grid.L, body.config.decoder_width)
+        card = (assets.root() / "heads" / name / "README.md").read_text()
+        for word in ("Fashion-MNIST", "images seen", "minute", "loss", "orderhead train", "MIT"):
+            assert word in card, word
 
 
 def test_the_test_images_are_whole(real):
