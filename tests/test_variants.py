@@ -6,9 +6,10 @@ import pytest
 import torch
 from worlds import fashion_body, few_real_images
 
+from orderhead.core.results import Result, append
 from orderhead.core.rng import torch_generator
 from orderhead.data import fashion
-from orderhead.studies import NAMES, STUDIES
+from orderhead.studies import NAMES, STUDIES, beside
 from orderhead.studies import variants as section3
 from orderhead.training.head_recipes import Ground
 from orderhead.training.variants import VARIANTS
@@ -85,3 +86,25 @@ def test_every_study_that_is_listed_can_be_run():
 
 def test_every_row_says_how_it_was_evaluated():
     assert all(set(row.reported) <= set(row.modes) for row in VARIANTS.values())
+
+
+def _difference(arm: str, value: float, half: float) -> Result:
+    return Result("variants", arm, "fd_minus_random", value, (value - half, value + half), 400)
+
+
+def test_the_table_stands_our_figures_beside_the_documents(tmp_path):
+    arms = {
+        "oracle_aligned-fast": 1.0,
+        "oracle_aligned-semifast-8": 0.5,
+        "oracle_k32-fast": 3.0,
+        "oracle_deep-fast": -2.0,
+    }
+    append(tmp_path / "results.jsonl", [_difference(arm, value, 0.9) for arm, value in arms.items()])
+    found = beside.table(tmp_path).splitlines()
+    assert found[2:6] == [
+        "| oracle_aligned | fast | +1.00 [0.10, 1.90] | worse | +1.10 |",
+        "| oracle_aligned | semifast-8 | +0.50 [-0.40, 1.40] | no evidence | +0.86 |",
+        "| oracle_k32 | fast | +3.00 [2.10, 3.90] | worse | +2.80 |",
+        "| oracle_deep | fast | -2.00 [-2.90, -1.10] | better | none reported |",
+    ]
+    assert found[-1] == "Spearman's rank correlation of the two rankings over 3 arms: 1.00 (p = 0.00)."

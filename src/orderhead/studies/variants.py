@@ -1,7 +1,7 @@
 """Section 3 of the study: thirteen ways to train a head, each against random on the body that it was trained with.
 
-heads/ROW (training, resumable) -> samples/ROW-MODE -> results.jsonl -> report.html. A row that is there is passed over,
-so a study that was stopped goes on where it stopped.
+heads/ROW (training, resumable) -> samples/ROW-MODE -> results.jsonl -> table.md, report.html. A row that is there is
+passed over, so a study that was stopped goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Any
 
 from orderhead.body.load import load_body
 from orderhead.core.device import default_device
+from orderhead.core.files import write_text
 from orderhead.core.names import lookup
 from orderhead.sampling.presets import preset
 from orderhead.sampling.sample import Settings
+from orderhead.studies.beside import table
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
 from orderhead.studies.worlds import World
 from orderhead.training.head_recipes import Ground
@@ -63,6 +65,7 @@ def variants(
         run_recipe(name, size.recipe, folder, ground=ground)
         run = replace(run, arms={**run.arms, **_arms(run, name, folder)})
         execute(run)
+    write_text(run.out / "table.md", table(run.out))
     return run.out
 
 

@@ -1,0 +1,56 @@
+"""Our figures beside the document's, as a Markdown table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from scipy.stats import spearmanr
+
+from orderhead.core import results
+from orderhead.core.results import Result
+from orderhead.training.variants import VARIANTS
+
+DOCUMENT_RANDOM = 2.33  # FID-50K of random order at 64 steps, the document's section 2
+
+
+def reported() -> dict[str, float | None]:
+    """Arm (row and mode) -> the document's FID-50K; None where it has no number."""
+    return {f"{name}-{mode}": row.reported.get(mode) for name, row in VARIANTS.items() for mode in row.modes}
+
+
+def table(folder: str | Path) -> str:
+    """The differences to random of `folder/results.jsonl`, in the document's order, and how the two rankings agree.
+
+    ValueError where the file is missing.
+    """
+    found = {r.row: r for r in results.read(Path(folder) / "results.jsonl") if _is_distance(r.metric)}
+    rows = [_line(arm, found[arm], told) for arm, told in reported().items() if arm in found]
+    head = [
+        "| row | rescoring | ours: FD minus random's | | document: FID-50K minus random's |",
+        "|---|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows, "", agreement({arm: r.value for arm, r in found.items()}), ""])
+
+
+def _is_distance(metric: str) -> bool:
+    return metric.startswith(("fd", "fid")) and metric.endswith("_minus_random")
+
+
+def _line(arm: str, ours: Result, told: float | None) -> str:
+    name = next(name for name, row in VARIANTS.items() if arm in {f"{name}-{mode}" for mode in row.modes})
+    interval, said = "", ""
+    if ours.ci:
+        lo, hi = ours.ci
+        interval, said = f" [{lo:.2f}, {hi:.2f}]", "worse" if lo > 0 else "better" if hi < 0 else "no evidence"
+    theirs = "none reported" if told is None else f"{told - DOCUMENT_RANDOM:+.2f}"
+    return f"| {name} | {arm.removeprefix(f'{name}-')} | {ours.value:+.2f}{interval} | {said} | {theirs} |"
+
+
+def agreement(ours: Mapping[str, float]) -> str:
+    """Spearman's rank correlation of our differences with the document's numbers, and on how many arms it rests."""
+    both = [(ours[arm], told) for arm, told in reported().items() if arm in ours and told is not None]
+    if len(both) < 3:
+        return f"Too few rows ({len(both)}) to compare rankings."
+    rho, p = spearmanr(*zip(*both, strict=True))
+    return f"Spearman's rank correlation of the two rankings over {len(both)} arms: {rho:.2f} (p = {p:.2f})."
