@@ -149,6 +149,54 @@ def test_damaged_body_folder(damage: str, body: str, refused: Callable[..., str]
     assert str(folder) in refused("sample", "--body", folder, *FAST, "--out", tmp_path / "x.png")
 
 
+@pytest.mark.parametrize(
+    "name", [None, 3, "", " ", "/nonexistent", "./none", "../none/body", "none/of/these", "fashon"]
+)
+def test_a_body_that_is_not_there(name: object) -> None:
+    """Nobody asks the hub for what cannot be a hub id."""
+    with pytest.raises(ValueError, match=r"a shipped name, a folder or a hub id|unknown body 'fashon'"):
+        orderhead.load_body(name)
+
+
+def test_a_hub_id(body: str, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub is asked once, its reason is told whole, and what it gives is loaded like a folder."""
+    reason = "Got: ConnectError: " + "all of the words that the hub has to say about an absent network " * 3
+    asked = []
+
+    def absent(name: str, **_: object) -> str:
+        asked.append(name)
+        raise OSError(reason + "\nand more")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", absent)
+    said = refused("sample", "--body", "owner/name", "--out", "x.png")
+    assert f"there is no folder owner/name, and the hub gives no body of that name: {reason}and more" in said
+    assert asked == ["owner/name"]
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: body)
+    assert orderhead.load_body("owner/name").config == orderhead.load_body(body).config
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"encoder_width": "64"}, "config.json wants encoder_width as int, got '64'"),
+        ({"classes": 3.5}, "config.json wants classes as int, got 3.5"),
+        ({"token_bound": "4"}, "config.json wants token_bound as float | None, got '4'"),
+        ({"class_names": "bag"}, "config.json wants class_names as tuple"),
+        ({"channels": 5}, "size mismatch for z_proj.weight"),
+        ({"decoder_depth": 2}, 'Missing key(s) in state_dict: "decoder_blocks.1.'),
+    ],
+)
+def test_a_config_that_does_not_fit(changes: dict, said: str, body: str, tmp_path: Path) -> None:
+    """The cause is told, and no word of it is cut in two."""
+    config = json.loads((Path(body) / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    (tmp_path / "model.safetensors").write_bytes((Path(body) / "model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match=f"^cannot load MAR from {tmp_path}") as found:
+        orderhead.load_body(str(tmp_path))
+    assert said in str(found.value)
+    assert "\n" not in str(found.value)
+
+
 class _Code:
     """A pickle of this makes a file when it is loaded by a reader that trusts it."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from orderhead.body.mar import MAR
+from orderhead.body.mar import MAR, MARConfig
 from orderhead.body.tokenizer import KLTokenizer
-from orderhead.core.assets import load
+from orderhead.core.assets import config_of, load
 
 
 def load_body(name: str = "fashion") -> MAR:
@@ -15,6 +15,11 @@ def load_body(name: str = "fashion") -> MAR:
     ValueError for an unknown name (with the nearest match) or damaged files.
     """
     return load(MAR, "bodies", name)
+
+
+def body_config(name: str = "fashion") -> MARConfig:
+    """The sizes and the tokenizer of a body, without its weights. ValueError as for `load_body`."""
+    return config_of(MAR, "bodies", name)
 
 
 @lru_cache(maxsize=4)
