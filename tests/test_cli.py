@@ -1,24 +1,29 @@
 """The command: help without torch, and every verb's result in its files."""
 
 import argparse
+import dataclasses
+import inspect
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageSequence
-from worlds import NAMES, tiny_body
+from worlds import NAMES, fashion_body, tiny_body
 
 import orderhead
 from orderhead import cli, console
+from orderhead.body.mar import MARConfig
 from orderhead.catalogue import KINDS
 from orderhead.cli import VERBS, main
 from orderhead.orders.policy import POLICIES
 from orderhead.sampling import export
-from orderhead.sampling.presets import PRESETS, preset
+from orderhead.sampling.presets import PRESETS, STUDY, preset
+from orderhead.studies.compare import compare
 
 FAST = ("--steps", "4", "--denoise-steps", "2", "--cfg", "2")
 
@@ -141,11 +146,60 @@ def test_sample_takes_the_published_stream_of_random_numbers(body: str, tmp_path
     assert found["order"][0].tolist() == shuffled[::-1].tolist()  # the published code generates from the tail
 
 
-def test_presets() -> None:
-    assert preset("fashion") == PRESETS["fashion"]
-    assert preset("some/folder") == {"steps": 64, "denoise_steps": 100, "cfg_scale": 2.9, "cfg_schedule": "linear"}
-    preset("fashion")["steps"] = 0
+def test_presets(body: str) -> None:
+    fashion, tiny = orderhead.load_body().config, orderhead.load_body(body).config
+    assert preset(fashion) == PRESETS["fashion"]
+    assert preset(tiny) == preset(MARConfig()) == {"steps": 64, "denoise_steps": 100, "cfg_scale": 2.9}
+    preset(fashion)["steps"] = 0
     assert PRESETS["fashion"]["steps"] > 0
+
+
+@pytest.mark.parametrize("tokenizer", ["fashion", "tiny"])
+def test_what_nobody_says_goes_by_the_bodys_tokenizer(
+    tokenizer: str, body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command and the library agree, whatever the body's folder is called and whoever decodes its tokens."""
+    seen = []
+
+    def stop(settings: orderhead.Settings, *_: object) -> None:
+        seen.append(settings)
+        raise NotImplementedError
+
+    for name in ("orderhead.sampling.sample", "orderhead.sampling.export"):
+        monkeypatch.setattr(sys.modules[name], "run", stop)
+    folder = str(fashion_body(tmp_path)) if tokenizer == "fashion" else body
+    with pytest.raises(NotImplementedError):
+        orderhead.sample(orderhead.load_body(folder), [0, 1])
+    with pytest.raises(NotImplementedError):
+        main(["sample", "--body", folder, "--tokenizer", f"{body}/../tokenizer", "--out", str(tmp_path / "s.npz")])
+    library, command = seen
+    assert library == dataclasses.replace(command, rescore=1)
+    found = (library.steps, library.denoise_steps, library.cfg_scale)
+    assert found == {"fashion": (16, 25, 4.0), "tiny": (16, 100, 2.9)}[tokenizer]  # the tiny body has 16 cells
+
+
+def test_compare_takes_the_preset_of_a_trained_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    def stop(*_: object, **settings: object) -> None:
+        seen.update(settings)
+        raise NotImplementedError
+
+    monkeypatch.setattr("orderhead.studies.compare.compare", stop)
+    with pytest.raises(NotImplementedError):
+        main(["compare", "--body", str(fashion_body(tmp_path)), "--cfg", "2", "--out", str(tmp_path / "out")])
+    assert (seen["steps"], seen["denoise_steps"], seen["cfg_scale"]) == (16, 25, 2.0)
+
+
+def test_help_tells_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("sample", "compare"):
+        assert main([verb, "--help"]) == 0
+        told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert PRESETS.keys() == {"fashion", "kl16"}
+        for words, row in (("{} steps, {} denoising steps, cfg {:g} (fashion)", PRESETS["fashion"]),
+                           ("{}, {}, {:g} (kl16 and all others)", STUDY)):  # fmt: skip
+            assert words.format(row["steps"], row["denoise_steps"], row["cfg_scale"]) in told
+    assert f"Images an order, {inspect.signature(compare).parameters['images'].default} where" in told
 
 
 # lint, list, import, train, report.

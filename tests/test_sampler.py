@@ -85,8 +85,9 @@ def test_an_image_does_not_depend_on_its_batch(body, name):
 @pytest.mark.parametrize("cfg_schedule", ["linear", "constant", "equalized"])
 @pytest.mark.parametrize("name", POLICIES)
 def test_cfg_1_is_no_guidance(body, name, cfg_schedule):
-    plain_run = sample(body, [0, 3], name, **CHEAP)
-    assert torch.equal(plain_run.tokens_BLC, sample(body, [0, 3], name, cfg_schedule=cfg_schedule, **CHEAP).tokens_BLC)
+    plain_run = sample(body, [0, 3], name, cfg_scale=1, **CHEAP)
+    unguided = sample(body, [0, 3], name, cfg_scale=1, cfg_schedule=cfg_schedule, **CHEAP)
+    assert torch.equal(plain_run.tokens_BLC, unguided.tokens_BLC)
     nearly = sample(body, [0, 3], name, cfg_scale=1 + 1e-7, cfg_schedule=cfg_schedule, **CHEAP)
     assert same(plain_run.tokens_BLC, nearly.tokens_BLC, 1e-3)
 
@@ -154,6 +155,15 @@ def test_inpainting_wants_equally_many_unknown_cells(body):
     mask[0, 0] = True
     with pytest.raises(ValueError, match="same number"):
         sample(body, [0, 1], known=(torch.zeros(2, 15, 4), mask), **CHEAP)
+
+
+def test_inpainting_takes_no_more_steps_than_there_are_unknown_cells(body):
+    """Unless it is told to."""
+    known = (torch.zeros(15, 4), torch.arange(15) >= 12)
+    samples = sample(body, [0, 1], known=known, denoise_steps=2, x0_bound=3.0)
+    assert samples.trace.counts_T.tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match=r"steps lies in \[1, 3\]"):
+        sample(body, [0, 1], known=known, steps=4)
 
 
 # Schedules.

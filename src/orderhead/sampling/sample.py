@@ -22,6 +22,7 @@ from orderhead.orders.policy import POLICIES, Policy
 from orderhead.orders.spatial import SCHEDULE_OF
 from orderhead.orders.state import DecodeState
 from orderhead.sampling import guidance as guide
+from orderhead.sampling.presets import filled
 from orderhead.sampling.sampler import decode, diffusion_draw, plain, with_null
 from orderhead.sampling.schedule import counts_of, rescore_steps
 from orderhead.sampling.solvers import SOLVERS, Denoising
@@ -171,9 +172,9 @@ def sample(
     labels_B: Sequence[int] | Tensor,
     order: str | Policy = "random",
     *,
-    steps: int = 64,
-    denoise_steps: int = 100,
-    cfg_scale: float = 1.0,
+    steps: int | None = None,
+    denoise_steps: int | None = None,
+    cfg_scale: float | None = None,
     cfg_schedule: str = "linear",
     temperature: float = 1.0,
     rescore: int | str = 1,
@@ -189,26 +190,20 @@ def sample(
 
     `labels_B`: integers, -1 for no class. `known`: (tokens (B, L, C), mask (B, L), True = to be generated) for
     inpainting. `index_B` numbers the images (0, 1, ... by default): with `rng="paired"` an image is a function of
-    (seed, number, label) alone. For the other settings see `Settings`.
+    (seed, number, label) alone. `steps`, `denoise_steps` and `cfg_scale` are the body's own where they are left out
+    (`sampling.presets`, the command's too), and no more steps than there are cells to reveal. For the other settings
+    see `Settings`.
 
     ValueError for an unknown name (with the nearest match) or a setting out of range.
     """
-    settings = Settings(
-        order,
-        steps,
-        denoise_steps,
-        cfg_scale,
-        cfg_schedule,
-        temperature,
-        rescore,
-        seed,
-        rng,
-        schedule,
-        solver,
-        x0_bound,
-    )
     labels = torch.as_tensor(labels_B, dtype=torch.long, device=body.device)
     index = torch.arange(len(labels)) if index_B is None else torch.as_tensor(index_B)
+    cells = body.grid.L if known is None else _unknown(known, len(labels), body.grid.L, body.config.channels)[2]
+    given = {"steps": steps, "denoise_steps": denoise_steps, "cfg_scale": cfg_scale}
+    settings = Settings(
+        order, **filled(body.config, cells, given), cfg_schedule=cfg_schedule, temperature=temperature,
+        rescore=rescore, seed=seed, rng=rng, schedule=schedule, solver=solver, x0_bound=x0_bound,
+    )  # fmt: skip
     return run(settings, body, labels, index, known)
 
 
