@@ -127,6 +127,42 @@ def test_a_policy_that_diverged_is_named(body):
         sample(body, [0], lambda state: torch.full((1, 15), torch.nan), **CHEAP)
 
 
+@pytest.mark.parametrize("guidance", [{}, {"cfg_scale": 2.0, "cfg_schedule": "equalized"}])
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (None, "real numbers, higher = earlier; got NoneType"),
+        ([0.0] * 15, "got list"),
+        (torch.zeros(1, 15, dtype=torch.complex64), "got torch.complex64"),
+        (np.array([["first"] * 15]), "got <U5"),
+        (torch.zeros(15), "one a cell"),
+        (np.full((1, 15), np.nan), "one a cell|NaN"),
+    ],
+)
+def test_a_policy_that_gives_no_scores_is_named(body, answer, said, guidance):
+    """With equalized guidance it is first asked for pilot orders, 32 images at a time."""
+    with pytest.raises(ValueError, match=said):
+        sample(body, [0], lambda state: answer, **CHEAP | guidance)
+
+
+@pytest.mark.parametrize(
+    "kind", [np.float64, np.float16, np.int64, np.uint8, torch.float64, torch.float16, torch.int32]
+)
+def test_scores_of_any_real_kind_will_do(body, kind):
+    falling = np.tile(np.arange(15)[::-1], (2, 1))  # a view with a negative stride
+
+    def policy(state):
+        return torch.tensor(falling.copy(), dtype=kind) if isinstance(kind, torch.dtype) else falling.astype(kind)
+
+    assert (sample(body, [0, 1], policy, **CHEAP).trace.order_BL == np.arange(15)).all()
+    assert (sample(body, [0, 1], lambda state: falling, **CHEAP).trace.order_BL == np.arange(15)).all()
+
+
+def test_an_order_is_a_name_or_a_callable(body):
+    with pytest.raises(ValueError, match="an order is a name or a callable"):
+        sample(body, [0], None, **CHEAP)
+
+
 def test_ties_go_to_the_lower_raster_index_and_infinite_scores_are_fine():
     mask = torch.tensor([[False, True, True, True]])
     assert top_masked(torch.zeros(1, 4), mask, 2).tolist() == [[False, True, True, False]]
@@ -318,6 +354,46 @@ def test_names_are_checked_with_the_nearest_match(body):
             sample(body, [0], **CHEAP | {"cfg_scale": 2.0} | bad)
     with pytest.raises(ValueError, match="no images"):
         sample(body, [], **CHEAP)
+
+
+@pytest.mark.parametrize("labels", [["Bag", "shoe"], ["bag", 1], np.array([0, 1]), torch.tensor([0, 1]), ("0", "1")])
+def test_labels_are_numbers_or_names(body, labels, monkeypatch):
+    monkeypatch.setattr(body, "config", dataclasses.replace(body.config, class_names=("bag", "shoe", "hat", "coat")))
+    assert sample(body, labels, **CHEAP).trace.labels_B.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"labels_B": 3}, "labels are a list, one an image"),
+        ({"labels_B": "bag"}, "labels are a list, one an image"),
+        ({"labels_B": torch.tensor(3)}, "labels are a list, one an image"),
+        ({"labels_B": [1.5]}, "a label is a whole number, got 1.5"),
+        ({"labels_B": torch.tensor([1.0])}, "a label is a whole number, got 1.0"),
+        ({"labels_B": [None]}, "a label is a whole number, got None"),
+        ({"labels_B": ["bag"]}, "this body names no classes"),
+        ({"labels_B": [4]}, r"labels lie in \[0, 4\)"),
+        ({"steps": "3"}, "steps is a whole number, got '3'"),
+        ({"steps": 3.5}, "steps is a whole number, got 3.5"),
+        ({"denoise_steps": 3.0}, "denoise_steps is a whole number, got 3.0"),
+        ({"seed": "7"}, "seed is a whole number, got '7'"),
+        ({"rescore": 2.5}, "rescore is a whole number, got 2.5"),
+        ({"schedule": (7.5, 7.5)}, "number of tokens is a whole number, got 7.5"),
+        ({"schedule": 15}, "a schedule is a name or a list of tokens a step, got 15"),
+        ({"index_B": [0.5]}, "index_B is a whole number, got 0.5"),
+        ({"index_B": 3}, "index_B is a list"),
+    ],
+)
+def test_numbers_are_whole_and_labels_a_list(body, bad, said):
+    with pytest.raises(ValueError, match=said):
+        sample(body, **{"labels_B": [0]} | CHEAP | bad)
+
+
+def test_whole_numbers_of_numpy_and_torch_will_do(body):
+    settings = {"steps": np.int64(5), "denoise_steps": torch.tensor(3), "rescore": np.int32(2), "index_B": [np.int8(0)]}
+    assert torch.equal(
+        sample(body, [np.int64(1)], **CHEAP | settings).tokens_BLC, sample(body, [1], **CHEAP).tokens_BLC
+    )
 
 
 def test_a_trace_of_infinite_scores_is_still_a_permutation(body):

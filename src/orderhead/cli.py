@@ -5,7 +5,6 @@ Importing this module costs neither torch nor NumPy; each verb imports what it n
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -312,22 +311,10 @@ VERBS: dict[str, Callable[..., None]] = {
 
 
 def parse_labels(text: str, config: MARConfig) -> list[int]:
-    """`"0,3"` or `"sandal,bag"` -> class numbers; every class for `all`.
+    """`"0,3"` or `"sandal,bag"` -> class numbers; every class for `all`. ValueError as for `class_numbers`."""
+    from orderhead.sampling.labels import class_numbers
 
-    ValueError for a number out of range or an unknown name, with the nearest match.
-    """
-    names = {name.lower(): number for number, name in enumerate(config.class_names)}
-    numbers = []
-    for word in [] if text == "all" else _split(text):
-        number = int(word) if re.fullmatch(r"-?\d+", word) else names.get(word.lower())
-        if number is None and not names:
-            raise ValueError(f"this body names no classes, so labels are numbers below {config.classes}; got {word!r}")
-        if number is None:
-            raise unknown("class", word, names)
-        if not -1 <= number < config.classes:
-            raise ValueError(f"labels lie in [0, {config.classes}), or -1 for no class; got {number}")
-        numbers.append(number)
-    return numbers or list(range(config.classes))
+    return class_numbers(range(config.classes) if text == "all" else _split(text), config)
 
 
 def _with_tokenizer(config: MARConfig, name: str) -> MARConfig:

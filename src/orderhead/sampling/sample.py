@@ -16,12 +16,14 @@ from torch import Tensor
 
 from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR
+from orderhead.core.checks import whole
 from orderhead.core.names import lookup, unknown
 from orderhead.core.rng import Official, Paired, Randomness
-from orderhead.orders.policy import POLICIES, Policy
+from orderhead.orders.policy import POLICIES, Policy, ask
 from orderhead.orders.spatial import SCHEDULE_OF
 from orderhead.orders.state import DecodeState
 from orderhead.sampling import guidance as guide
+from orderhead.sampling.labels import class_numbers, image_numbers
 from orderhead.sampling.presets import filled
 from orderhead.sampling.sampler import decode, diffusion_draw, plain, with_null
 from orderhead.sampling.schedule import counts_of, rescore_steps
@@ -74,6 +76,10 @@ class Settings:
     schedule: str | Sequence[int] | None = None
     solver: str = "ancestral"
     x0_bound: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "denoise_steps", "seed"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
 
     def policy(self) -> Policy:
         return lookup("order", self.order, POLICIES) if isinstance(self.order, str) else self.order
@@ -133,7 +139,7 @@ def _pilot_orders(body: MAR, state: DecodeState, policy: Policy) -> np.ndarray:
     labels = index % body.config.classes
     pilot = DecodeState.start(state.grid, body.config.channels, labels, index, state.counts, state.rng)
     with torch.no_grad():
-        scores = torch.cat([policy(plain(body)(_rows(pilot, rows))).cpu() for rows in index.split(32)])
+        scores = torch.cat([ask(policy, plain(body)(_rows(pilot, rows))).cpu() for rows in index.split(32)])
     return scores.argsort(dim=1, descending=True, stable=True).numpy()
 
 
@@ -169,7 +175,7 @@ def _start(settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, kno
 
 def sample(
     body: MAR,
-    labels_B: Sequence[int] | Tensor,
+    labels_B: Sequence[int | str] | Tensor,
     order: str | Policy = "random",
     *,
     steps: int | None = None,
@@ -188,16 +194,16 @@ def sample(
 ) -> Samples:
     """Sample one image for each label, all in one batch.
 
-    `labels_B`: integers, -1 for no class. `known`: (tokens (B, L, C), mask (B, L), True = to be generated) for
-    inpainting. `index_B` numbers the images (0, 1, ... by default): with `rng="paired"` an image is a function of
-    (seed, number, label) alone. `steps`, `denoise_steps` and `cfg_scale` are the body's own where they are left out
-    (`sampling.presets`, the command's too), and no more steps than there are cells to reveal. For the other settings
-    see `Settings`.
+    `labels_B`: class numbers or names, -1 for no class. `known`: (tokens (B, L, C), mask (B, L), True = to be
+    generated) for inpainting. `index_B` numbers the images
+    (0, 1, ... by default): with `rng="paired"` an image is a function of (seed, number, label) alone. `steps`,
+    `denoise_steps` and `cfg_scale` are the body's own where they are left out (`sampling.presets`, the command's too),
+    and no more steps than there are cells to reveal. For the other settings see `Settings`.
 
     ValueError for an unknown name (with the nearest match) or a setting out of range.
     """
-    labels = torch.as_tensor(labels_B, dtype=torch.long, device=body.device)
-    index = torch.arange(len(labels)) if index_B is None else torch.as_tensor(index_B)
+    labels = torch.tensor(class_numbers(labels_B, body.config), dtype=torch.long, device=body.device)
+    index = torch.tensor(image_numbers(range(len(labels)) if index_B is None else index_B), dtype=torch.long)
     cells = body.grid.L if known is None else _unknown(known, len(labels), body.grid.L, body.config.channels)[2]
     given = {"steps": steps, "denoise_steps": denoise_steps, "cfg_scale": cfg_scale}
     settings = Settings(
