@@ -193,6 +193,26 @@ def test_inpainting_wants_equally_many_unknown_cells(body):
         sample(body, [0, 1], known=(torch.zeros(2, 15, 4), mask), **CHEAP)
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_known_tokens_are_finite(body, bad):
+    """What stands in cells that are to be generated is not read."""
+    tokens, mask = torch.zeros(15, 4), torch.arange(15) >= 3
+    tokens[3:] = bad
+    assert sample(body, [0, 1], known=(tokens.numpy(), mask.numpy()), **CHEAP).tokens_BLC.isfinite().all()
+    tokens[2, 1] = bad
+    with pytest.raises(ValueError, match="a known token is NaN or infinite"):
+        sample(body, [0, 1], known=(tokens, mask), **CHEAP)
+
+
+def test_a_trace_lists_known_cells_first_as_step_minus_1(body):
+    mask = torch.arange(15) % 2 == 0
+    trace = sample(body, [0, 1], known=(torch.zeros(15, 4), mask), **CHEAP).trace
+    assert (trace.order_BL[:, :7] == np.arange(1, 15, 2)).all()
+    first = trace.order_BL[:, 15 - trace.counts_T.sum()]
+    assert (np.take_along_axis(trace.step_BL, trace.order_BL, 1)[:, :8] == [-1] * 7 + [0]).all()
+    assert mask.numpy()[first].all()
+
+
 def test_inpainting_takes_no_more_steps_than_there_are_unknown_cells(body):
     """Unless it is told to."""
     known = (torch.zeros(15, 4), torch.arange(15) >= 12)

@@ -151,8 +151,9 @@ def _rows(state: DecodeState, rows: Tensor) -> DecodeState:
 def _unknown(known: tuple[Tensor, Tensor], B: int, L: int, C: int) -> tuple[Tensor, Tensor, int]:
     """Tokens (B, L, C) and mask (B, L) of an inpainting, and how many cells of each image are to be generated.
 
-    ValueError where shapes do not fit, or that number is 0 or differs between images.
+    ValueError where shapes do not fit, a known token is not finite, or that number is 0 or differs between images.
     """
+    known = torch.as_tensor(known[0]), torch.as_tensor(known[1])
     try:
         tokens_BLC, mask_BL = known[0].expand(B, L, C), known[1].bool().expand(B, L)
     except RuntimeError:
@@ -161,6 +162,8 @@ def _unknown(known: tuple[Tensor, Tensor], B: int, L: int, C: int) -> tuple[Tens
     numbers = mask_BL.sum(1).unique().tolist()
     if len(numbers) != 1 or numbers[0] == 0:
         raise ValueError(f"all images of one call have the same number (> 0) of unknown cells; got {numbers}")
+    if not tokens_BLC[~mask_BL.to(tokens_BLC.device)].isfinite().all():
+        raise ValueError("a known token is NaN or infinite; mark such cells as unknown (mask True), or mend them")
     return tokens_BLC, mask_BL, numbers[0]
 
 
@@ -195,7 +198,7 @@ def sample(
     """Sample one image for each label, all in one batch.
 
     `labels_B`: class numbers or names, -1 for no class. `known`: (tokens (B, L, C), mask (B, L), True = to be
-    generated) for inpainting. `index_B` numbers the images
+    generated) for inpainting; the trace's order lists the known cells first, as step -1. `index_B` numbers the images
     (0, 1, ... by default): with `rng="paired"` an image is a function of (seed, number, label) alone. `steps`,
     `denoise_steps` and `cfg_scale` are the body's own where they are left out (`sampling.presets`, the command's too),
     and no more steps than there are cells to reveal. For the other settings see `Settings`.
