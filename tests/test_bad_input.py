@@ -62,6 +62,8 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         (["lint", "--order", "multiscal"], "did you mean 'multiscale'?"),
         (["lint", "--grid", "16"], "for example 16x16"),
         (["lint", "--grid", "0x4"], "at least one row"),
+        (["lint", "--grid", "100000x100000"], "at most 16,384 cells"),
+        (["lint", "--grid", "128x129"], "at most 16,384 cells"),
         (["lint", "--grid", "4x4", "--steps", "17"], "steps lies in [1, 16]"),
         (["lint", "--grid", "4x4", "--steps", "0"], "steps lies in [1, 16]"),
         (["train", "fashion-bdy"], "did you mean 'fashion-body'?"),
