@@ -82,6 +82,39 @@ def test_words(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("empty", ["", " ", ",,"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["sample", "--out", ""],
+        ["sample", "--out", "x.png", "--labels", ""],
+        ["sample", "--out", "x.png", "--body", ""],
+        ["sample", "--out", "x.png", "--order", ""],
+        ["sample", "--out", "x.png", "--tokenizer", ""],
+        ["demo", "--out", ""],
+        ["compare", "--out", ""],
+        ["compare", "--out", "x", "--orders", ""],
+        ["lint", "--order", ""],
+        ["import", "x.pth", "--out", ""],
+        ["train", "fashion-body", "--out", ""],
+        ["report", ""],
+    ],
+)
+def test_empty_words(
+    argv: list[str], empty: str, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unset variable in a script is not a default."""
+    monkeypatch.chdir(tmp_path)
+    named = argv[-2] if argv[-2].startswith("--") else "folder"
+    assert f"{named} names nothing, got {empty!r}; see" in refused(*argv[:-1], empty)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("option", "said"), [("--schedule", "schedule"), ("--rescore", "rescore mode")])
+def test_empty_words_of_the_sampling_options(option: str, said: str, body: str, refused: Callable[..., str]) -> None:
+    assert f"unknown {said} ''" in refused("sample", "--body", body, *FAST, option, "", "--out", "x.png")
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

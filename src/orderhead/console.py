@@ -109,11 +109,22 @@ def parse(verbs: Mapping[str, Verb], about: str, argv: Sequence[str]) -> functoo
     told, verb = io.StringIO(), verbs[name]
     try:
         with contextlib.redirect_stderr(told):
-            return tyro.cli(_later(verb), prog=f"{NAME} {name}", description=_description(verb), args=args)
+            command = tyro.cli(_later(verb), prog=f"{NAME} {name}", description=_description(verb), args=args)
     except SystemExit as stop:
         if stop.code:
             raise ValueError(f"{_plain(told.getvalue())}; see `{NAME} {name} --help`") from None
         raise
+    _refuse_empty(verb, name, command.keywords)
+    return command
+
+
+def _refuse_empty(verb: Verb, name: str, arguments: Mapping[str, Any]) -> None:
+    """ValueError for text without a word in it, such as an unset variable of a script: it would mean a default."""
+    for argument, value in arguments.items():
+        if isinstance(value, str) and not value.strip(", "):
+            option = inspect.signature(verb).parameters[argument].kind is inspect.Parameter.KEYWORD_ONLY
+            named = f"--{argument}" if option else argument
+            raise ValueError(f"{named} names nothing, got {value!r}; see `{NAME} {name} --help`")
 
 
 def _later(verb: Verb) -> Callable[..., functools.partial[None]]:
