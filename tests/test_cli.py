@@ -87,9 +87,10 @@ def test_an_image_does_not_depend_on_how_many_are_asked_for(body: str, tmp_path:
 
 
 def test_sample_equals_the_library(body: str, tmp_path: Path) -> None:
-    found = arrays(body, tmp_path / "s.npz", "-n", "3", "--schedule", "1,5,10", "--seed", "7", "--rescore", "slow")
+    more = ("--steps", "3", "--schedule", "1,5,10", "--seed", "7", "--rescore", "slow")
+    found = arrays(body, tmp_path / "s.npz", "-n", "3", *more)
     samples = orderhead.sample(
-        orderhead.load_body(body), [0, 1, 2], steps=4, denoise_steps=2, cfg_scale=2.0, schedule=(1, 5, 10), seed=7,
+        orderhead.load_body(body), [0, 1, 2], denoise_steps=2, cfg_scale=2.0, schedule=(1, 5, 10), seed=7,
         rescore="slow",
     )  # fmt: skip
     np.testing.assert_allclose(found["tokens"], samples.tokens_BLC, atol=1e-5)

@@ -250,6 +250,15 @@ def test_a_schedule_that_does_not_fit_is_refused(body, bad):
         sample(body, [0], **CHEAP | bad)
 
 
+@pytest.mark.parametrize(("schedule", "own"), [((4, 11), 2), ("one_by_one", 15)])
+def test_steps_that_the_schedule_would_ignore_are_refused(body, schedule, own):
+    for steps in (None, own):
+        trace = sample(body, [0], schedule=schedule, steps=steps, denoise_steps=2, x0_bound=3.0).trace
+        assert len(trace.counts_T) == own
+    with pytest.raises(ValueError, match=f"the schedule has {own} steps of its own, got steps 5"):
+        sample(body, [0], schedule=schedule, steps=5)
+
+
 def test_semifast_asks_at_every_eighth_of_64():
     assert sorted(rescore_steps("semifast-8", 64)) == list(range(0, 64, 8))
     assert rescore_steps("fast", 64) == {0}
@@ -344,7 +353,7 @@ def test_the_bound_and_the_temperature_do_what_they_say():
     assert torch.equal(_draw(ancestral, 50, temperature=0.0), _draw(ancestral, 50, temperature=0.0))
     assert _draw(ancestral, 100, temperature=0.5).std() < _draw(ancestral, 100).std()
     for bad in ({"temperature": -1.0}, {"x0_bound": 0.0}):
-        with pytest.raises(ValueError, match="temperature"):
+        with pytest.raises(ValueError, match=next(iter(bad))):
             Denoising(10, **bad)
 
 
@@ -398,7 +407,7 @@ def test_labels_are_numbers_or_names(body, labels, monkeypatch):
         ({"denoise_steps": 3.0}, "denoise_steps is a whole number, got 3.0"),
         ({"seed": "7"}, "seed is a whole number, got '7'"),
         ({"rescore": 2.5}, "rescore is a whole number, got 2.5"),
-        ({"schedule": (7.5, 7.5)}, "number of tokens is a whole number, got 7.5"),
+        ({"steps": None, "schedule": (7.5, 7.5)}, "number of tokens is a whole number, got 7.5"),
         ({"schedule": 15}, "a schedule is a name or a list of tokens a step, got 15"),
         ({"index_B": [0.5]}, "index_B is a whole number, got 0.5"),
         ({"index_B": 3}, "index_B is a list"),
@@ -433,9 +442,12 @@ def test_what_does_not_fit_a_run_is_a_value_error(body):
         "a mask": {"known": (torch.zeros(1, L, C), mask[:, 1:])},
         "equalized guidance": {"known": (torch.zeros(1, L, C), mask), "cfg_scale": 2.0, "cfg_schedule": "equalized"},
         "numbers each image": {"index_B": [0, 1, 2]},
-        "cfg_scale is a finite number": {"cfg_scale": float("nan")},
+        r"cfg_scale lies in \[0, 100\], got nan": {"cfg_scale": float("nan")},
+        r"cfg_scale lies in \[0, 100\], got -0.5": {"cfg_scale": -0.5},
+        r"cfg_scale lies in \[0, 100\], got '3'": {"cfg_scale": "3"},
         "x0_bound > 0": {"x0_bound": 0.0},
-        "temperature >= 0 and finite": {"temperature": float("inf")},
+        r"temperature lies in \[0, 10\], got inf": {"temperature": float("inf")},
+        r"temperature lies in \[0, 10\], got 1e\+30": {"temperature": 1e30},
         "one a cell": {"order": lambda state: torch.zeros(L)},
     }.items():
         with pytest.raises(ValueError, match=match):

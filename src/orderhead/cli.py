@@ -30,15 +30,15 @@ class SamplingOptions:
     (fashion); 64, 100, 2.9 (kl16 and all others), and no more steps than cells."""
 
     steps: OptionalInt = None
-    """Unmasking steps, at most the number of cells."""
+    """Unmasking steps, at most the number of cells; ar_* orders, one_by_one and COUNTS have their own number."""
     denoise_steps: OptionalInt = None
     """Denoising steps a token."""
     cfg: OptionalFloat = None
-    """Guidance scale; 1 is none."""
+    """Guidance scale from 0 to 100; 1 is none."""
     cfg_schedule: Literal["linear", "constant", "equalized"] = "linear"
     """How guidance is spread over steps: as published, the same everywhere, or every cell's mean as under random."""
     temperature: Float = 1.0
-    """Factor on the noise of the denoising steps."""
+    """Factor from 0 to 10 on the noise of the denoising steps; with dpm, on the noise that it starts from."""
     rescore: Annotated[str, arg(metavar="fast|semifast-8|slow|INT")] = "fast"
     """How many times the policy is asked: 1, 8, every step, or a number."""
     schedule: Annotated[str, arg(metavar="cosine|linear|one_by_one|COUNTS")] = "auto"
@@ -48,16 +48,22 @@ class SamplingOptions:
     seed: Int = 0
     """An image is a function of seed, number and label."""
 
-    def fields(self, body: MARConfig) -> dict[str, Any]:
-        """As fields of `Settings`, over the body's preset."""
+    def fields(self, body: MARConfig, order: str | None = None) -> dict[str, Any]:
+        """As fields of `Settings`, over the body's preset. ValueError for steps that the schedule would ignore.
+
+        `order` is the one that is sampled: its own schedule counts too.
+        """
+        from orderhead.orders.spatial import SCHEDULE_OF
         from orderhead.sampling.presets import filled
 
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed lies in [0, 2**32), got {self.seed}")
         given = {"steps": self.steps, "denoise_steps": self.denoise_steps, "cfg_scale": self.cfg}
-        return filled(body, body.grid.L, given) | {
+        schedule = _schedule(self.schedule)
+        effective = SCHEDULE_OF.get(order or "") if schedule is None else schedule
+        return filled(body, body.grid.L, given, effective) | {
             "cfg_schedule": self.cfg_schedule, "temperature": self.temperature, "rescore": self.rescore,
-            "schedule": _schedule(self.schedule), "solver": self.solver, "seed": self.seed,
+            "schedule": schedule, "solver": self.solver, "seed": self.seed,
         }  # fmt: skip
 
 
@@ -176,7 +182,7 @@ def sample(
     if n < 1:
         raise ValueError(f"-n is the number of images, at least 1; got {n}")
     model = load_body(body).to(default_device())
-    preset = sampling.fields(model.config)
+    preset = sampling.fields(model.config, order)
     model.config = _with_tokenizer(model.config, tokenizer)
     numbers = parse_labels(labels, model.config)
     settings = Settings(order, rng=rng, **preset)

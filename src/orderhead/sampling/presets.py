@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 from orderhead.body.mar import MARConfig
@@ -22,8 +22,28 @@ def preset(config: MARConfig) -> dict[str, Any]:
     return dict(PRESETS.get(config.tokenizer, STUDY))
 
 
-def filled(config: MARConfig, cells: int, given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` with the body's preset in the place of every None; its steps are never more than the cells to reveal."""
-    row = preset(config)
+def filled(
+    config: MARConfig, cells: int, given: Mapping[str, Any], schedule: str | Sequence[int] | None = None
+) -> dict[str, Any]:
+    """`given` with the body's preset in the place of every None; its steps are never more than the cells to reveal.
+
+    A schedule that fixes the number of steps (one_by_one, explicit counts) is not a preset: ValueError where `given`
+    has another one.
+    """
+    row, chosen = preset(config), {name: value for name, value in given.items() if value is not None}
     row["steps"] = min(row["steps"], cells)
-    return row | {name: value for name, value in given.items() if value is not None}
+    fixed = _steps_of(schedule, cells)
+    if fixed is not None:
+        row["steps"] = fixed
+        if chosen.get("steps", fixed) != fixed:
+            raise ValueError(
+                f"the schedule has {fixed} steps of its own, got steps {chosen['steps']}; leave one of them out"
+            )
+    return row | chosen
+
+
+def _steps_of(schedule: str | Sequence[int] | None, cells: int) -> int | None:
+    """How many steps a schedule has whatever `steps` says; None where it goes by `steps`."""
+    if schedule == "one_by_one":
+        return cells
+    return len(schedule) if isinstance(schedule, Sized) and not isinstance(schedule, str) else None

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR
-from orderhead.core.checks import whole
+from orderhead.core.checks import whole, within
 from orderhead.core.names import lookup, unknown
 from orderhead.core.rng import Official, Paired, Randomness
+from orderhead.orders.lint import CFG_RANGE
 from orderhead.orders.policy import POLICIES, Policy, ask
 from orderhead.orders.spatial import SCHEDULE_OF
 from orderhead.orders.state import DecodeState
@@ -115,8 +116,7 @@ class Settings:
     def check_guidance(self) -> None:
         if self.cfg_schedule not in CFG_SCHEDULES:
             raise unknown("cfg schedule", self.cfg_schedule, CFG_SCHEDULES)
-        if not math.isfinite(self.cfg_scale):
-            raise ValueError(f"cfg_scale is a finite number, got {self.cfg_scale}")
+        within("cfg_scale", self.cfg_scale, *CFG_RANGE)
 
 
 def _guidance(settings: Settings, body: MAR, state: DecodeState, policy: Policy) -> guide.Guidance | None:
@@ -201,7 +201,8 @@ def sample(
     generated) for inpainting; the trace's order lists the known cells first, as step -1. `index_B` numbers the images
     (0, 1, ... by default): with `rng="paired"` an image is a function of (seed, number, label) alone. `steps`,
     `denoise_steps` and `cfg_scale` are the body's own where they are left out (`sampling.presets`, the command's too),
-    and no more steps than there are cells to reveal. For the other settings see `Settings`.
+    and no more steps than there are cells to reveal; a schedule of explicit counts or one_by_one has its own number
+    of steps. For the other settings see `Settings`.
 
     ValueError for an unknown name (with the nearest match) or a setting out of range.
     """
@@ -210,7 +211,7 @@ def sample(
     cells = body.grid.L if known is None else _unknown(known, len(labels), body.grid.L, body.config.channels)[2]
     given = {"steps": steps, "denoise_steps": denoise_steps, "cfg_scale": cfg_scale}
     settings = Settings(
-        order, **filled(body.config, cells, given), cfg_schedule=cfg_schedule, temperature=temperature,
+        order, **filled(body.config, cells, given, schedule), cfg_schedule=cfg_schedule, temperature=temperature,
         rescore=rescore, seed=seed, rng=rng, schedule=schedule, solver=solver, x0_bound=x0_bound,
     )  # fmt: skip
     return run(settings, body, labels, index, known)

@@ -6,7 +6,7 @@ Legend: T steps, L cells.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from itertools import pairwise
 
 from orderhead.core.checks import whole
@@ -46,7 +46,7 @@ def counts_of(schedule: str | Sequence[int], steps: int, cells: int) -> tuple[in
     ValueError for an unknown name, steps outside [1, cells], or counts that are not positive or do not sum to `cells`.
     """
     if not isinstance(schedule, str):
-        if not isinstance(schedule, Iterable):
+        if not isinstance(schedule, Sized):
             raise ValueError(f"a schedule is a name or a list of tokens a step, got {schedule!r}")
         counts = tuple(whole("a step's number of tokens", c) for c in schedule)
         if sum(counts) != cells or min(counts, default=0) < 1:
