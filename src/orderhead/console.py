@@ -173,12 +173,20 @@ def _as_os(error: OSError | SafetensorError) -> OSError:
 
 def _cannot(error: OSError, out: str | None) -> str:
     """What the system refused, naming the output where that is what it was about."""
-    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    reason = _in_the_way(error, out) or (error.strerror or str(error) or type(error).__name__).lower()
     named = str(error.filename) if error.filename is not None else None
     if out is None or (named is not None and not Path(named).is_relative_to(Path(out).parent)):
         return f"{named}: {reason}" if named else reason
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return f"cannot write {out}: {reason}; " + ("make room or " if full else "") + "choose another --out"
+
+
+def _in_the_way(error: OSError, out: str | None) -> str | None:
+    """The file that stands where `out` wants a folder, in words; None where that is not what was refused."""
+    if out is None or error.errno not in (errno.EEXIST, errno.ENOTDIR):
+        return None
+    places = (place for place in (Path(out), *Path(out).parents) if place.is_file())
+    return next((f"{place} is a file, not a folder" for place in places), None)
 
 
 def wrote(path: str | Path) -> None:
