@@ -60,6 +60,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         (["list", "order"], "did you mean 'orders'?"),
         (["list", "orders", "more"], "more"),
         (["lint", "--order", "multiscal"], "did you mean 'multiscale'?"),
+        (["lint", "--cfg", "nan"], "cfg_scale lies in [0, 100]"),
         (["lint", "--grid", "16"], "for example 16x16"),
         (["lint", "--grid", "0x4"], "at least one row"),
         (["lint", "--grid", "100000x100000"], "at most 16,384 cells"),

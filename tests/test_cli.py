@@ -210,16 +210,34 @@ def test_lint_json(capsys: pytest.CaptureFixture[str]) -> None:
     """Raster's figure is the definitions': 179 pairs on 16 x 16 in 64 steps."""
     assert main(["lint", "--order", "raster,random", "--grid", "16x16", "--steps", "64", "--json"]) == 0
     raster, random = json.loads(capsys.readouterr().out)
-    assert list(raster) == ["order", "same_step_pairs", "visible_neighbours", "mean_guidance", "entropy_bits"]
+    assert list(raster) == [
+        "order", "same_step_pairs", "visible_neighbours", "mean_guidance", "guidance_spread", "entropy_bits",
+    ]  # fmt: skip
     assert (raster["order"], raster["same_step_pairs"], raster["entropy_bits"]) == ("raster", 179, 0)
     assert 10 < random["same_step_pairs"] < 20
 
 
 def test_lint_all_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lint", "--grid", "4x4", "--steps", "4"]) == 0
-    head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split()[:2] == ["order", "same_step_pairs"]
+    table, legend = capsys.readouterr().out.split("\n\n")
+    head, *rows = table.splitlines()
     assert {row.split()[0] for row in rows} == set(POLICIES)
+    assert head.split() == ["order", *(line.split()[0] for line in legend.splitlines())]
+    assert main(["lint", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(line in told for line in legend.splitlines())
+
+
+def test_lint_takes_a_guidance_scale_and_as_many_steps_as_there_are_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    """The second way: guidance above 1 goes with cfg - 1."""
+    found = []
+    for cfg in ("2", "4"):
+        assert main(["lint", "--order", "raster", "--grid", "4x4", "--cfg", cfg, "--json"]) == 0
+        found += json.loads(capsys.readouterr().out)
+    assert found[0]["same_step_pairs"] == 0  # 16 steps
+    assert found[0]["guidance_spread"] > 0.1
+    for figure, at_none in (("mean_guidance", 1), ("guidance_spread", 0)):
+        assert found[1][figure] - at_none == pytest.approx(3 * (found[0][figure] - at_none), abs=2e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -197,7 +197,8 @@ def lint(
     *,
     order: str = "all",
     grid: Annotated[str, arg(metavar="ROWSxCOLUMNS")] = "16x16",
-    steps: Int = 64,
+    steps: OptionalInt = None,
+    cfg: Float = 2.9,
     json: bool = False,
 ) -> None:
     """Tell what an order does without any model: neighbours drawn together, context, guidance, entropy.
@@ -205,26 +206,40 @@ def lint(
     For example:
         orderhead lint --order all --grid 16x16 --steps 64
 
+    Columns:
+        same_step_pairs     pairs of neighbours (the eight around a cell) drawn in one step, blind to each other
+        visible_neighbours  neighbours that a cell sees when it is drawn, mean over cells
+        mean_guidance       mean over cells of the linear guidance; a matter of the schedule, not of the order
+        guidance_spread     how unevenly cells get it: standard deviation over cells of a cell's mean; 0 is even
+        entropy_bits        how much a cell's step varies from image to image: -log2 of the chance that two agree
+
     Args:
         order: A name from `orderhead list orders`, several with commas between, or all.
         grid: The grid of cells.
-        steps: Unmasking steps (orders of one token a step ignore it).
+        steps: Unmasking steps (orders of one token a step ignore it); 64, or one a cell, where this is left out.
+        cfg: Guidance scale, which rises over the steps from 1 to this.
         json: Print JSON instead of a table.
     """
+    from tqdm import tqdm
+
     from orderhead.core.grid import Grid
     from orderhead.core.names import lookup
     from orderhead.orders.lint import lint as report_on
     from orderhead.orders.spatial import SCHEDULE_OF, SPATIAL
     from orderhead.sampling.schedule import counts_of
 
-    cells = Grid.parse(grid)
-    rows = []
-    for name in SPATIAL if order == "all" else _split(order):
-        spatial = lookup("order", name, SPATIAL)
-        found = report_on(spatial, cells, counts_of(SCHEDULE_OF.get(name, "cosine"), steps, cells.L))
-        figures = ("same_step_pairs", "visible_neighbours", "mean_guidance", "entropy_bits")
+    cells, legend = Grid.parse(grid), console.section(lint, "Columns")
+    steps, names = min(64, cells.L) if steps is None else steps, SPATIAL if order == "all" else _split(order)
+    figures, rows = [line.split()[0] for line in legend.splitlines()], []
+    for name in names:
+        lookup("order", name, SPATIAL)
+    for name in tqdm(names, desc="linting", unit="order", delay=2, leave=False):
+        counts = counts_of(SCHEDULE_OF.get(name, "cosine"), steps, cells.L)
+        found = report_on(SPATIAL[name], cells, counts, cfg_scale=cfg)
         rows.append({"order": name} | {figure: round(getattr(found, figure), 4) for figure in figures})
     show(rows, json)
+    if not json:
+        print(f"\n{legend}")
 
 
 def import_(checkpoint: Positional[Annotated[str, arg(metavar="CHECKPOINT")]], *, out: str, ema: bool = True) -> None:

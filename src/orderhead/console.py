@@ -142,6 +142,13 @@ def _description(verb: Verb) -> str:
     return inspect.cleandoc(verb.__doc__ or "").partition("\nArgs:")[0].rstrip()
 
 
+def section(verb: Verb, title: str) -> str:
+    """The lines of a docstring's section, so that what the help says can be printed elsewhere too."""
+    lines = re.search(rf"^{title}:\n((?:    .*\n)+)", inspect.cleandoc(verb.__doc__ or "") + "\n", re.MULTILINE)
+    assert lines, f"{verb.__name__} has no section {title}"
+    return inspect.cleandoc(lines[1])
+
+
 def _overview(verbs: Mapping[str, Verb], about: str) -> str:
     lines = [f"  {name:9} {_description(verb).splitlines()[0]}" for name, verb in verbs.items()]
     return "\n".join(
