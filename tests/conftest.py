@@ -1,4 +1,5 @@
-"""Fixtures that several rooms' tests share: the full-size MAR-B of `parity/fill.py`, built once a session."""
+"""Fixtures that several rooms' tests share, built once a session: the full-size MAR-B of `parity/fill.py`, weights for
+Inception."""
 
 import json
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 import torch
 from parity.fill import state_dict
 from torch import Tensor
+from worlds import inception_weights
 
 from orderhead.body import MAR, official
 
@@ -24,3 +26,10 @@ def mar_base(mar_base_state: dict[str, Tensor]) -> MAR:
     """The body with those weights, frozen, in eval mode; read only."""
     assert torch.get_default_dtype() == torch.float32
     return official.from_state_dict(mar_base_state).requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of torch-fidelity's Inception, never trained, 96 MB."""
+    pytest.importorskip("torch_fidelity")
+    return inception_weights(tmp_path_factory.mktemp("inception") / "weights.pth")

@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from worlds import tiny_body
 
 from orderhead.body.load import load_body, load_tokenizer
 from orderhead.core import assets
+from orderhead.core.checkpoint import save_tensors
 from orderhead.data import fashion
 from orderhead.metrics.judge import load_judge
 from orderhead.oracles.load import load_classifier
+from orderhead.orders.head import load_head
 from orderhead.sampling import sample
 from orderhead.training import evaluations, recipes
 
@@ -34,6 +37,16 @@ def test_each_model_loads_by_name_and_has_a_card(kind):
         assert word in card, word
 
 
+def test_each_head_fits_the_body_and_has_a_card():
+    assert assets.shipped("heads") == ["fashion-aligned", "fashion-nonaligned"]
+    body = load_body("fashion")
+    for name in assets.shipped("heads"):
+        load_head(name).fits(body.grid.L, body.config.decoder_width)
+        card = (assets.root() / "heads" / name / "README.md").read_text()
+        for word in ("Fashion-MNIST", "images seen", "minute", "loss", "orderhead train", "MIT"):
+            assert word in card, word
+
+
 def test_the_test_images_are_whole(real):
     images, labels = real
     assert images.shape == (10_000, 1, 32, 32)
@@ -51,6 +64,16 @@ def test_the_tokenizer_keeps_what_one_sees(real):
     assert tokens.mean().abs() < 0.05
     assert abs(tokens.std() - 1) < 0.05
     assert tokens.abs().max() < load_body("fashion").config.token_bound
+
+
+def test_a_tokenizer_is_kept_until_it_is_trained_again(tmp_path):
+    folder = tiny_body(tmp_path).parent / "tokenizer"
+    first = load_tokenizer(str(folder))
+    assert load_tokenizer(str(folder)) is first
+    weights = {k: v + 1 for k, v in first.state_dict().items()}
+    save_tensors(folder / "model.safetensors", weights)
+    again = load_tokenizer(str(folder)).state_dict()
+    assert all(torch.equal(again[k], v) for k, v in weights.items())
 
 
 def test_the_judge_names_real_garments(real):

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import inspect
 import json
 import os
 import pickle
@@ -18,7 +19,7 @@ import torch
 from worlds import COMMAND, fashion_body, few_real_images, one_line, tiny_body
 
 import orderhead
-from orderhead.cli import main
+from orderhead.cli import VERBS, main
 from orderhead.core import results
 from orderhead.data import fashion as data
 
@@ -96,6 +97,7 @@ def test_words(
         ["compare", "--out", ""],
         ["compare", "--out", "x", "--orders", ""],
         ["lint", "--order", ""],
+        ["study", "variants", "--only", ""],
         ["import", "x.pth", "--out", ""],
         ["train", "fashion-body", "--out", ""],
         ["report", ""],
@@ -109,6 +111,12 @@ def test_empty_words(
     named = argv[-2] if argv[-2].startswith("--") else "folder"
     assert f"{named} names nothing, got {empty!r}; see" in refused(*argv[:-1], empty)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", VERBS.values())
+def test_no_default_is_an_empty_word(verb: Callable[..., None]) -> None:
+    """It would be refused like one."""
+    assert [p.name for p in inspect.signature(verb).parameters.values() if p.default == ""] == []
 
 
 @pytest.mark.parametrize(("option", "said"), [("--schedule", "schedule"), ("--rescore", "rescore mode")])
@@ -173,7 +181,7 @@ def test_images_of_other_settings_are_not_mixed(body: str, refused: Callable[...
 # Files that are not what they should be.
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "no config", "other model"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "no config", "no object", "other model"])
 def test_damaged_body_folder(damage: str, body: str, refused: Callable[..., str], tmp_path: Path) -> None:
     folder = tmp_path / "body"
     folder.mkdir()
@@ -184,11 +192,15 @@ def test_damaged_body_folder(damage: str, body: str, refused: Callable[..., str]
         weights.unlink()
     elif damage == "no config":
         (folder / "config.json").unlink()
+    elif damage == "no object":
+        (folder / "config.json").write_text("[3]")
     elif damage == "other model":
         weights.write_bytes((Path(body).parent / "tokenizer" / "model.safetensors").read_bytes())
     else:
         weights.write_bytes(weights.read_bytes()[: 0 if damage == "empty" else 2000])
-    assert str(folder) in refused("sample", "--body", folder, *FAST, "--out", tmp_path / "x.png")
+    said = refused("sample", "--body", folder, *FAST, "--out", tmp_path / "x.png")
+    assert str(folder) in said
+    assert ("should hold a JSON object, got [3]" in said) == (damage == "no object")
 
 
 @pytest.mark.parametrize(
@@ -457,6 +469,8 @@ def test_other_settings_in_the_same_folder(fashion: str, refused: Callable[..., 
     out = tmp_path / "out"
     assert main([*_compare(fashion, out), "--orders", "raster", "--images", "6"]) == 0
     assert "other settings" in refused(*_compare(fashion, out), "--orders", "raster", "--images", "6", "--seed", 1)
+    (out / "run.json").write_text("null")
+    assert f"{out}/run.json should hold a JSON object, got null" in refused(*_compare(fashion, out))
 
 
 def test_compare_below_a_file(fashion: str, refused: Callable[..., str], tmp_path: Path) -> None:

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageSequence
-from worlds import NAMES, fashion_body, tiny_body
+from worlds import NAMES, fashion_body, one_line, tiny_body
 
 import orderhead
 from orderhead import cli, console
 from orderhead.body.mar import MARConfig
 from orderhead.catalogue import KINDS
 from orderhead.cli import VERBS, main
+from orderhead.core.checkpoint import load_tensors, save_tensors
+from orderhead.orders.learned import LEARNED
 from orderhead.orders.policy import POLICIES
-from orderhead.sampling import export
 from orderhead.sampling.presets import PRESETS, STUDY, preset
 from orderhead.studies.compare import compare
 
@@ -113,17 +114,6 @@ def test_sample_animates_the_reveal(body: str, tmp_path: Path) -> None:
     assert len(np.unique(frames[-1])) > 1
 
 
-def test_frames_are_grey_where_masked_and_final_where_all_is_revealed(body: str) -> None:
-    model = orderhead.load_body(body)
-    samples = orderhead.sample(model, [0, 1], order="raster", steps=4, denoise_steps=2)
-    frames = export.reveal_frames(samples, model.grid)
-    assert torch.equal(frames[-1], samples.images_BCHW)
-    shown = int(samples.trace.counts_T[0])  # raster: the first cells of the first row, 2 x 2 pixels each
-    assert (frames[1][:, 0, :2, : 2 * shown] != export.MASKED).any()
-    assert (frames[1][:, 0, :2, 2 * shown :] == export.MASKED).all()
-    assert (frames[1][:, 0, 2:] == export.MASKED).all()
-
-
 def test_a_folder_of_images_goes_on_where_it_was_stopped(body: str, tmp_path: Path) -> None:
     argv = ["sample", "--body", body, *FAST, "-n", "18", "--out", f"{tmp_path}/pictures/"]
     assert main(argv) == 0
@@ -136,6 +126,19 @@ def test_a_folder_of_images_goes_on_where_it_was_stopped(body: str, tmp_path: Pa
     assert pictures[0].stat().st_mtime_ns == kept
     assert [p.read_bytes() for p in pictures] == before
     assert main(argv) == 0  # nothing is left to do
+
+
+@pytest.mark.parametrize("model", ["body", "tokenizer"])
+def test_a_folder_of_images_does_not_go_on_with_other_weights(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["sample", "--body", str(tiny_body(tmp_path)), *FAST, "-n", "2", "--out", f"{tmp_path}/pictures/"]
+    assert main(argv) == 0
+    file = tmp_path / model / "model.safetensors"
+    save_tensors(file, {k: 1.1 * v for k, v in load_tensors(file).items()})
+    capsys.readouterr()
+    assert main(argv) == 2
+    assert "other settings or weights" in one_line(capsys.readouterr().err)
 
 
 def test_sample_takes_the_published_stream_of_random_numbers(body: str, tmp_path: Path) -> None:
@@ -252,7 +255,7 @@ def test_list(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_list_orders_names_every_policy(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "orders", "--json"]) == 0
-    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(POLICIES)
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == [*POLICIES, *LEARNED]
 
 
 @pytest.mark.parametrize(("flag", "key"), [([], "model_ema"), (["--no-ema"], "model")])
@@ -275,8 +278,8 @@ def test_train_hands_the_recipe_its_changes(monkeypatch: pytest.MonkeyPatch) -> 
     assert main(["train", "fashion-body", "images=64", "base_lr=0.1", "--scale", "smoke"]) == 0
     assert main(["train", "fashion-body", "--out", "here", "seed=1"]) == 0
     assert calls == [
-        ("fashion-body", "smoke", "runs/fashion-body-smoke", {"images": "64", "base_lr": "0.1"}),
-        ("fashion-body", "mini", "here", {"seed": "1"}),
+        ("fashion-body", "smoke", "runs/fashion-body-smoke", {"images": "64", "base_lr": "0.1"}, None),
+        ("fashion-body", "mini", "here", {"seed": "1"}, None),
     ]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
 from orderhead.metrics.bundle import Judged, Reference
+from orderhead.metrics.correlation import spearman
 from orderhead.metrics.intervals import (
     Estimate,
     bootstrap,
@@ -19,8 +21,9 @@ from orderhead.metrics.intervals import (
     strata,
     verdict,
 )
+from orderhead.metrics.progressive import auac, auc
 from orderhead.metrics.registry import METRICS
-from orderhead.metrics.statistic import Statistic
+from orderhead.metrics.statistic import UNIT, Statistic
 
 N, F, K, WORLDS = 150, 6, 5, 300
 LABELS = np.arange(N) % K
@@ -87,7 +90,7 @@ def test_the_influence_agrees_with_the_bootstrap_and_the_percentile_one_would_mi
 @pytest.mark.parametrize(("n", "p"), [(30, 0.9), (100, 0.98), (400, 0.5)])
 def test_proportions_cover_near_their_ends(n: int, p: float) -> None:
     hits = np.random.default_rng(0).random((2000, n)) < p
-    estimates = [single(Statistic.mean(row), proportion=True) for row in hits]
+    estimates = [single(Statistic.mean(row, UNIT), proportion=True) for row in hits]
     assert np.mean([e.lo <= p <= e.hi for e in estimates]) > 0.93
     assert all(0 <= e.lo <= e.hi <= 1 for e in estimates)
 
@@ -97,6 +100,26 @@ def test_all_hits_are_not_certainty() -> None:
     assert single(sure, proportion=True).lo < 0.85
     assert single(sure).ci == (1.0, 1.0)  # what a plain mean would claim
     assert paired(sure, sure, proportion=True).lo < 0 < paired(sure, sure, proportion=True).hi
+
+
+def test_an_interval_stays_in_the_range_of_its_metric() -> None:
+    """Of each metric with influences so wide that its interval would leave it; that of a difference may."""
+    ranges = dict.fromkeys(("agreement", "precision", "recall"), (0, 1)) | {
+        "fd": (0, np.inf), "kid": (-np.inf, np.inf), "cmmd": (0, np.inf), "is": (1, K)
+    }  # fmt: skip
+    few = world(0)[0].take(np.arange(6))
+    found = {name: (metric.statistic(few, REAL), ranges[name]) for name, metric in METRICS.items()}
+    correct = np.array([[0, 1, 1], [0, 0, 0], [1, 1, 1], [1, 1, 1]])
+    found |= {"auc": (auc(correct), (0, 1)), "auac": (auac(correct, [1, 1, 1]), (0, 1))}
+    found["spearman"] = spearman(np.tile(np.arange(3.0), (2, 1)), [[0, 1, 2], [0, 2, 1]]), (-1, 1)
+    for name, (statistic, (low, high)) in found.items():
+        wide = replace(
+            statistic, influence_N=9 * statistic.influence_N + np.resize([-9, 9], statistic.influence_N.shape)
+        )
+        inside, free = single(wide), single(Statistic(wide.value, wide.influence_N))
+        assert inside.ci == pytest.approx((max(free.lo, low), min(free.hi, high))), name
+        assert inside.lo <= inside.value <= inside.hi
+    assert single(auac(correct, [1, 1, 1])).hi == 1 < paired(*[auac(c, [1, 1, 1]) for c in (correct, 0 * correct)]).hi
 
 
 def test_the_interval_of_a_mean_is_students() -> None:

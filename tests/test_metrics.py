@@ -78,6 +78,8 @@ def test_names_carry_the_protocol() -> None:
         "fd",
         "cmmd",
     ]
+    fid = {"fd": "fid"}
+    assert [named("fd", 50_000, fid), named("fd", 512, fid), named("is", 5000, fid)] == ["fid50k", "fid", "is5k"]
     with pytest.raises(ValueError, match="did you mean 'recall'"):
         named("recal", 5)
 

@@ -207,6 +207,13 @@ def hostile(path: Path, small: MAR) -> Path:
     return checkpoint(path, small, optimizer=Hostile(path.parent / "ran"))
 
 
+def hostile_of_old_torch(path: Path, small: MAR) -> Path:
+    """As torch wrote before 1.6: no zip, several pickles in a row."""
+    contents = {"model_ema": small.state_dict(), "args": Hostile(path.parent / "ran")}
+    torch.save(contents, path, _use_new_zipfile_serialization=False)
+    return path
+
+
 def bare_hostile_pickle(path: Path, small: MAR) -> Path:
     path.write_bytes(pickle.dumps(Hostile(path.parent / "ran")))
     return path
@@ -279,9 +286,10 @@ def no_square(path: Path, small: MAR) -> Path:
 
 REFUSED = [
     (hostile, r"refused, nothing was loaded"),
-    (bare_hostile_pickle, r"checkpoint-last\.pth: .*checkpoint"),
+    (hostile_of_old_torch, r"wants to run .*; refused, nothing was loaded"),
+    (bare_hostile_pickle, r"not a whole torch checkpoint \(it is no pickle of tensors\)"),
     (truncated, r"not a whole torch checkpoint"),
-    (garbage, r"checkpoint-last\.pth: .*checkpoint"),
+    (garbage, r"not a whole torch checkpoint \(it is no pickle of tensors\)"),
     (other_zip, r"not a whole torch checkpoint"),
     (missing_file, r"no file"),
     (foreign_weights, r"holds weights weight, bias; expected LTH14/mar's checkpoint-last\.pth"),
@@ -306,6 +314,13 @@ def test_what_is_refused_is_said_in_one_line_and_leaves_nothing(
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
     assert set(os.listdir(tmp_path)) <= {path.name}
+
+
+def test_a_checkpoint_of_old_torch_is_read(small: MAR, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint-last.pth"
+    torch.save({"model_ema": small.state_dict()}, path, _use_new_zipfile_serialization=False)
+    read = official.read(path)
+    assert all(torch.equal(value, small.state_dict()[key]) for key, value in read.state_dict().items())
 
 
 def test_a_file_in_the_way_is_not_replaced(small: MAR, tmp_path: Path) -> None:

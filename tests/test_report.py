@@ -1,8 +1,7 @@
-"""The report without a browser: what it says, what it draws, what it does with gaps, damage and hostile text."""
+"""The report without a browser: what it says, what it does with gaps, damage and hostile text."""
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
@@ -18,10 +17,9 @@ import pytest
 import report_fixture
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from orderhead.core import results
-from orderhead.report import answer, build, draw, pixels
+from orderhead.report import answer, build
 from orderhead.report.load import Number, load
 from orderhead.report.page import command, render
 
@@ -248,7 +246,8 @@ def _pickled() -> bytes:
     [
         ("run.json", None, "no run.json"),
         ("run.json", "{", "is not JSON"),
-        ("run.json", "[]", "names no orders"),
+        ("run.json", "[]", "should hold a JSON object"),
+        ("run.json", "{}", "names no orders"),
         ("run.json", '{"orders": ["random"], "grid": [8]}', "grid should be"),
         ("run.json", '{"orders": ["random"], "grid": [8, 8], "protocol": 3}', "protocol should be a dict"),
         ("run.json", '{"orders": ["random"], "grid": [8, 8], "shown": [-1]}', "shown should hold"),
@@ -284,6 +283,44 @@ def test_a_metric_named_with_its_size_is_the_same_metric(tmp_path: Path) -> None
     assert "(n = 5000 images" in answer.text(answer.answer(report))
 
 
+def test_a_fid_is_called_so(tmp_path: Path) -> None:
+    lines = [
+        results.Result("demo", "random", "fid5k", 6.0, (5.0, 7.0), 5000),
+        results.Result("demo", "a", "fid5k", 5.0, (4.0, 6.0), 5000),
+        results.Result("demo", "a", "fid5k_minus_random", -1.0, (-2.0, -0.5), 5000),
+    ]
+    folder = small(tmp_path, lines)
+    assert answer.verdicts(load(folder)) == {"a": "better"}
+    words = Words(build(folder).read_text()).text
+    assert "on Frechet Inception distance" in words
+    assert "FID 5.00, \N{MINUS SIGN}1.00" in words
+    assert "FID \N{MINUS SIGN} random" in words
+
+
+def test_without_a_classifier_the_page_has_the_other_curve(tmp_path: Path) -> None:
+    """And says what was not measured; a line under the table, no note of damage."""
+    folder = report_fixture.make(tmp_path, measured=2, orders=["random", "raster"], left_out=["AUC (nobody <looked>)"])
+    for file in (folder / "curves").glob("*.npz"):
+        np.savez(file, mse=np.load(file)["mse"])
+    report, words = load(folder), Words(build(folder).read_text()).text
+    assert report.notes == ()
+    assert report.rows[0].curves
+    assert report.rows[0].curves.confidence_NT is None
+    assert "Not measured here: AUC (nobody <looked>)." in words
+    assert "MSE to the final image" in words
+    assert "Confidence in the true class" not in words
+    assert "Top-1 accuracy" not in words
+    assert "Under each name: cells revealed." in words
+
+
+@pytest.mark.parametrize(("stand_ins", "said"), [(512, "as many real"), (100, "only 100 real"), (None, "as many real")])
+def test_the_anchor_tells_how_many_images_it_is_of(stand_ins: int | None, said: str, tmp_path: Path) -> None:
+    reference = report_fixture.run_json()["reference"]
+    assert isinstance(reference, dict)
+    folder = report_fixture.make(tmp_path, measured=2, files=False, reference=reference | {"stand_ins": stand_ins})
+    assert f"{said} images, against the others" in Words(build(folder).read_text()).text
+
+
 def test_the_command_repeats_the_run(folder: Path, tmp_path: Path) -> None:
     report = load(folder)
     assert command(report, Path("out/demo")) == (
@@ -294,6 +331,10 @@ def test_the_command_repeats_the_run(folder: Path, tmp_path: Path) -> None:
     assert "--body 'my body'" in words
     assert "--cfg 3 --cfg-schedule linear" in words
     assert str(tmp_path.parent) not in words
+    (tmp_path / "sources").mkdir()
+    sources = {"real": "my images", "features": "inception", "weights": "w.pth"}
+    judged = load(small(tmp_path / "sources", numbers((1, 2)), study="compare", given=sources))
+    assert "--real 'my images' --features inception --weights w.pth --out" in command(judged, Path("out"))
 
 
 def test_one_token_a_step_beside_sixteen_steps(tmp_path: Path) -> None:
@@ -332,73 +373,6 @@ def test_the_report_reaches_no_torch(folder: Path) -> None:
         "heavy = {'torch', 'scipy', 'plotly', 'pandas'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
-
-
-# ---------------------------------------------------------------- pictures and charts
-
-
-def decoded(uri: str) -> np.ndarray:
-    image = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
-    return np.asarray(image.convert("RGBA"))
-
-
-@pytest.mark.parametrize("shape", [(3, 5, 6, 8), (3, 5, 6, 8, 3)])
-def test_a_sprite_holds_the_frames_exactly(shape: tuple[int, ...]) -> None:
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    sprite = decoded(pixels.sprite(images))
-    for i in range(3):
-        for t in range(5):
-            cut = sprite[t * 6 : t * 6 + 6, i * 8 : i * 8 + 8, :3]
-            wanted = images[i, t] if images.ndim == 5 else np.repeat(images[i, t][..., None], 3, axis=-1)
-            np.testing.assert_array_equal(cut, wanted)
-
-
-def test_a_sheet_holds_the_quarters() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (2, 16, 4, 4), dtype=np.uint8)
-    sheet = decoded(pixels.sheet(images))
-    assert sheet.shape == (4 * 5 - 1, 2 * 5 - 1, 4)
-    for row, t in enumerate((3, 7, 11, 15)):
-        np.testing.assert_array_equal(sheet[row * 5 : row * 5 + 4, 5:9, 0], images[1, t])
-    assert (sheet[4, :, 3] == 0).all()
-
-
-def test_dark_is_early() -> None:
-    light = decoded(pixels.heatmap(np.arange(64.0).reshape(8, 8)))[..., :3].astype(float) @ [0.2126, 0.7152, 0.0722]
-    assert (np.diff(light.ravel()) > 0).all()
-
-
-@pytest.mark.parametrize("T", [1, 2, 3, 4, 16, 64, 256])
-def test_the_last_quarter_is_the_last_step(T: int) -> None:
-    steps = pixels.quarters(T)
-    assert steps[-1] == T - 1
-    assert steps == sorted(steps)
-    assert min(steps) >= 0
-
-
-@pytest.mark.parametrize("shape", [(8, 64, 64, 64, 3), (8, 16, 32, 32), (1, 300, 20, 20), (2, 1, 500, 400, 3)])
-def test_thinning_keeps_the_last_frame_and_the_limit(shape: tuple[int, ...]) -> None:
-    images = np.zeros(shape, np.uint8)
-    images[:, -1] = 200
-    for limit in (10**7, 10**5, 2 * 10**4):
-        thin = pixels.thin(images, limit)
-        assert thin.nbytes <= max(limit, 17 * 31 * 31 * 3 * 2)
-        assert (thin[:, -1] == 200).all()
-
-
-@given(st.lists(st.tuples(st.floats(-100, 100), st.floats(0, 10)), max_size=12))
-def test_the_forest_scale_holds_zero_and_keeps_order(pairs: list[tuple[float, float]]) -> None:
-    scale = draw.forest_scale((m - h, m + h) for m, h in pairs)
-    assert scale.lo < 0 < scale.hi
-    places = [scale(m) for m in sorted(m for m, _ in pairs)]
-    assert places == sorted(places)
-    assert all(0 <= p <= draw.FOREST[0] for p in places)
-
-
-@given(st.floats(-1e4, 1e4), st.floats(1e-6, 1e4), st.integers(2, 6))
-def test_ticks_are_inside_and_evenly_spaced(lo: float, width: float, wanted: int) -> None:
-    marks = draw.ticks(lo, lo + width, wanted)
-    assert len(marks) <= 2 * wanted + 1
-    assert all(lo - 1e-6 * width - 1e-9 <= m <= lo + width * (1 + 1e-6) + 1e-9 for m in marks)
 
 
 def test_curves_are_means_over_images(folder: Path, page: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from orderhead.body import MAR, SIZES
@@ -20,7 +21,8 @@ from orderhead.core.rng import torch_generator
 from orderhead.data import latents
 from orderhead.training import losses, recipes
 from orderhead.training.loop import LoopConfig, TrainingDivergedError, train
-from orderhead.training.recipes import RECIPES, configure
+from orderhead.training.recipe import configure
+from orderhead.training.recipes import RECIPES
 
 CPU = torch.device("cpu")
 CONFIG = LoopConfig(
@@ -39,8 +41,9 @@ def _model():
         return nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Dropout(0.2), nn.Linear(16, 3))
 
 
-def _loss(model, index_B, rng):
+def _loss(model, batch):
     x, y = _data()
+    index_B, rng = batch.index_B, batch.rng
     noisy = x[index_B] + 0.1 * torch.randn(len(index_B), 6, generator=rng)
     return nn.functional.cross_entropy(model(noisy), y[index_B]), {}
 
@@ -88,11 +91,12 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path):
     child.wait()
     load_tensors(log)  # whole, whenever the kill came
     assert _bits(train(_model(), _loss, 50, CONFIG, tmp_path / "killed", device=CPU)) == _bits(whole)
+    assert not list((tmp_path / "killed").rglob(".*"))  # nothing half written stays
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path):
-    def exploding(model, index_B, rng):
-        loss, logs = _loss(model, index_B, rng)
+    def exploding(model, batch):
+        loss, logs = _loss(model, batch)
         return (loss * torch.nan if exploding.steps == 0 else loss), logs | {"left": _count(exploding)}
 
     exploding.steps = 10
@@ -139,6 +143,41 @@ def test_the_log_has_a_line_a_logged_step_and_tensorboard_its_file(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["seen"] for line in lines if "seen" in line] == [80.0, 160.0, 240.0]
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_no_step_is_logged_twice_after_a_kill(tmp_path):
+    """Stopped at step 24 of 30, last checkpoint at 12: the log and TensorBoard's events are those of a whole run."""
+    rare, late = dataclasses.replace(CONFIG, checkpoint_seconds=1e9), lambda model, seen: {"seen": float(seen)}
+    train(_model(), _loss, 50, rare, tmp_path / "whole", [(8, late)], device=CPU)
+
+    class KilledError(Exception):
+        pass
+
+    def killer(model, seen):
+        if seen == 13 * 8:
+            (tmp_path / "parts/last.safetensors").rename(tmp_path / "step-12")
+        if seen == 24 * 8:
+            raise KilledError
+        return {"seen": float(seen)}
+
+    with pytest.raises(KilledError):
+        train(_model(), _loss, 50, CONFIG, tmp_path / "parts", [(8, killer)], device=CPU)
+    (tmp_path / "step-12").replace(tmp_path / "parts/last.safetensors")
+    with open(tmp_path / "parts/log.jsonl", "a") as file:
+        file.write('{"step": 24, "im')
+    train(_model(), _loss, 50, rare, tmp_path / "parts", [(8, late)], device=CPU)
+    assert _logged(tmp_path / "parts") == _logged(tmp_path / "whole")
+    assert _events(tmp_path / "parts") == _events(tmp_path / "whole")
+
+
+def _logged(out):
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def _events(out):
+    events = EventAccumulator(str(out / "tensorboard")).Reload()
+    return [(event.step, event.value) for event in events.Scalars("loss")]
 
 
 def test_another_recipes_checkpoint_is_refused(tmp_path):
@@ -222,3 +261,40 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(tmp_path):
         train(_model(), _loss, 50, CONFIG, tmp_path, device=CPU)
     faster_saves = dataclasses.replace(CONFIG, images=8, checkpoint_seconds=9.0)
     train(_model(), _loss, 50, faster_saves, tmp_path, device=CPU)
+
+
+SEVERAL = """
+import sys, torch
+from torch import nn
+from orderhead.core import dist
+from orderhead.core.checkpoint import save_tensors
+from orderhead.training.loop import LoopConfig, train
+
+x = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+def loss_of(model, batch):
+    return (model(x[batch.index_B]) - x[batch.index_B].sum(1, keepdim=True)).square().mean(), {}
+
+torch.manual_seed(1)
+config = LoopConfig(images=80, batch=8, base_lr=0.3, warmup_images=8)
+model = train(nn.Linear(6, 1), loss_of, 50, config, sys.argv[1], device=torch.device("cpu"))
+save_tensors(f"{sys.argv[1]}/of-{dist.rank()}.safetensors", model.state_dict())
+"""
+
+
+def test_two_processes_train_the_model_of_one(tmp_path):
+    """Where the loss is a mean over items, the mean of the halves' gradients is the whole batch's."""
+    (tmp_path / "script.py").write_text(SEVERAL)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    alone = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "one")]
+    together = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        str(tmp_path / "script.py"), str(tmp_path / "two"),
+    ]  # fmt: skip
+    for command in (alone, together):
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+    one = load_tensors(tmp_path / "one/of-0.safetensors")
+    for rank in (0, 1):
+        found = load_tensors(tmp_path / f"two/of-{rank}.safetensors")
+        torch.testing.assert_close(found, one, atol=1e-5, rtol=1e-4)
+    logged = (tmp_path / "two/log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in logged] == [10]

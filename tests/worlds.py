@@ -1,25 +1,35 @@
-"""A body and a tokenizer of a few kilobytes, untrained, as the folders that the command reads."""
+"""Bodies, judges and classifiers of a few kilobytes, untrained, as the folders that the command reads; pictures."""
 
 import dataclasses
+import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from orderhead.body import MAR, SIZES
 from orderhead.body.tokenizer import KLTokenizer, TokenizerConfig
 from orderhead.data import fashion
 from orderhead.data.fashion import CLASS_NAMES
+from orderhead.metrics.network import MetricNet, MetricNetConfig
+from orderhead.oracles.classifier import ClassifierConfig, PartialVisClassifier
 
 NAMES = ("t-shirt", "trouser", "ankle boot")
 
 
-def tiny_body(folder: Path) -> Path:
-    """Write 4 x 4 cells of 4 channels, 3 named classes, and the tokenizer beside it; returns the body's folder."""
+def tiny_body(folder: Path, image_channels: int = 1) -> Path:
+    """Write 4 x 4 cells of 4 channels, 3 named classes, and the tokenizer (8 x 8 pixels) beside it.
+
+    Returns the body's folder.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         tokenizer = KLTokenizer(TokenizerConfig(
-            image_channels=1, image_size=8, channels=4, widths=(8, 8), layers=1, norm_groups=4,
+            image_channels=image_channels, image_size=8, channels=4, widths=(8, 8), layers=1, norm_groups=4,
             encoder_attention=False, mid_attention=False, latent_scale=1.0,
         ))  # fmt: skip
         body = MAR(dataclasses.replace(
@@ -46,6 +56,59 @@ def fashion_body(folder: Path) -> Path:
             torch.nn.init.normal_(parameter, std=0.05)
     body.save_pretrained(folder / "body", config=dataclasses.asdict(body.config))
     return folder / "body"
+
+
+def tiny_classifier(folder: Path) -> Path:
+    """An untrained classifier of the tiny body's tokens."""
+    return _saved(lambda: PartialVisClassifier(ClassifierConfig(4, 4, 4, 3, width=32, depth=1, heads=1)), folder)
+
+
+def tiny_judge(folder: Path) -> Path:
+    """An untrained judge of the tiny body's colour images."""
+    return _saved(lambda: MetricNet(MetricNetConfig(3, (8, 8), features=6, classes=3)), folder)
+
+
+def _saved(build: Callable[[], Any], folder: Path) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build()
+    model.save_pretrained(folder, config=dataclasses.asdict(model.config))
+    return folder
+
+
+def pictures(folder: Path, n: int, classes: tuple[str, ...] = (), size: int = 8, seed: int = 0) -> Path:
+    """`n` smooth random RGB pictures of `size` x `size`: flat, or spread over a subfolder a class."""
+    rng = np.random.default_rng(seed)
+    for i in range(n):
+        coarse = Image.fromarray(rng.integers(0, 256, (3, 3, 3), dtype=np.uint8))
+        path = folder / (classes[i % len(classes)] if classes else "") / f"{i:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse.resize((size, size), Image.Resampling.BILINEAR).save(path)
+    return folder
+
+
+def inception_weights(path: Path) -> Path:
+    """Weights for torch-fidelity's Inception as it was never trained, batch norms and all: a state dict in a file."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Untrained(FeatureExtractorInceptionV3):
+        def load_state_dict(self, *_: Any, **__: Any) -> None: ...
+
+    nothing = io.BytesIO()
+    torch.save({}, nothing)
+    nothing.seek(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Untrained("untrained", ["2048"], nothing)
+        for name, tensor in network.state_dict().items():
+            if tensor.ndim == 4:
+                torch.nn.init.kaiming_normal_(tensor, nonlinearity="relu")
+            elif name.endswith(("bn.weight", "running_var")):
+                tensor.uniform_(0.8, 1.2)
+            elif name.endswith(("bn.bias", "running_mean")):
+                tensor.normal_(std=0.1)
+    torch.save(network.state_dict(), path)
+    return path
 
 
 def one_line(captured: str) -> str:

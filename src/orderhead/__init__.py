@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from orderhead.body.tokenizer import KLTokenizer
     from orderhead.core.grid import Grid
     from orderhead.oracles.classifier import PartialVisClassifier
+    from orderhead.orders.head import OrderHead, load_head
+    from orderhead.orders.learned import learned
     from orderhead.orders.policy import POLICIES, Policy
     from orderhead.orders.state import DecodeState
     from orderhead.sampling.sample import Samples, Settings, sample
@@ -32,6 +34,7 @@ _HOME = {
     "MAR": "body.mar", "MARConfig": "body.mar", "SIZES": "body.mar",
     "Grid": "core.grid",
     "PartialVisClassifier": "oracles.classifier",
+    "OrderHead": "orders.head", "load_head": "orders.head", "learned": "orders.learned",
     "POLICIES": "orders.policy", "Policy": "orders.policy", "DecodeState": "orders.state",
     "sample": "sampling.sample", "Samples": "sampling.sample", "Settings": "sampling.sample",
     "Trace": "sampling.trace",
@@ -39,9 +42,10 @@ _HOME = {
 _ROOMS = ("body", "core", "data", "metrics", "oracles", "orders", "report", "sampling", "studies", "training")
 
 __all__ = [
-    "MAR", "POLICIES", "SIZES", "DecodeState", "Grid", "KLTokenizer", "MARConfig", "PartialVisClassifier", "Policy",
-    "Samples", "Settings", "Trace", "__version__", "body", "core", "data", "load_body", "load_tokenizer", "metrics",
-    "oracles", "orders", "report", "sample", "sampling", "studies", "training",
+    "MAR", "POLICIES", "SIZES", "DecodeState", "Grid", "KLTokenizer", "MARConfig", "OrderHead", "PartialVisClassifier",
+    "Policy", "Samples", "Settings", "Trace", "__version__", "body", "core", "data", "learned", "load_body",
+    "load_head", "load_tokenizer", "metrics", "oracles", "orders", "report", "sample", "sampling", "studies",
+    "training",
 ]  # fmt: skip
 
 

@@ -20,11 +20,14 @@ def _bodies() -> Iterator[tuple[str, str]]:
 
 def _orders() -> Iterator[tuple[str, str]]:
     from orderhead.orders import spatial
+    from orderhead.orders.learned import LEARNED
     from orderhead.orders.policy import POLICIES
 
     notes = _notes(Path(spatial.__file__).read_text(encoding="utf-8"))
     for name in POLICIES:
         yield name, notes[name]
+    for name, rescore in LEARNED.items():
+        yield name, f"by a trained head (--head), asked {rescore or 'as --rescore says'}"
 
 
 def _notes(source: str) -> dict[str, str]:
@@ -48,17 +51,37 @@ def _notes(source: str) -> dict[str, str]:
 
 def _recipes() -> Iterator[tuple[str, str]]:
     from orderhead.training.recipes import RECIPES
+    from orderhead.training.variants import HEAD_RECIPES
 
-    for name, recipe in RECIPES.items():
+    for name, recipe in [*RECIPES.items(), *HEAD_RECIPES.items()]:
         yield name, recipe.summary
 
 
+def _heads() -> Iterator[tuple[str, str]]:
+    from orderhead.core.assets import root, shipped
+    from orderhead.core.files import read_json
+
+    for name in shipped("heads"):
+        config = read_json(root() / "heads" / name / "config.json")
+        yield name, f"OrderHead, {config['grid_h']} x {config['grid_w']} cells of width {config['z_width']}"
+
+
+def _oracles() -> Iterator[tuple[str, str]]:
+    from orderhead.oracles.table import ORACLES
+
+    yield from ORACLES.items()
+
+
 def _studies() -> Iterator[tuple[str, str]]:
-    yield "demo", "the orders side by side on the body that ships"
-    yield "compare", "orders side by side on any body"
+    from orderhead.studies import NAMES
+
+    yield "demo", "the orders side by side on the body that ships (`orderhead demo`)"
+    yield "compare", "orders side by side on any body (`orderhead compare`)"
+    yield from NAMES.items()
 
 
 KINDS: Mapping[str, Callable[[], Any]] = {
-    "bodies": _bodies, "heads": tuple, "orders": _orders, "oracles": tuple, "recipes": _recipes, "studies": _studies,
+    "bodies": _bodies, "heads": _heads, "orders": _orders,
+    "oracles": _oracles, "recipes": _recipes, "studies": _studies,
 }  # fmt: skip
 """Kind -> a function that gives its (name, line) pairs."""

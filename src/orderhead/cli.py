@@ -6,8 +6,8 @@ Importing this module costs neither torch nor NumPy; each verb imports what it n
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
@@ -67,6 +67,25 @@ class SamplingOptions:
         }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class JudgingOptions:
+    """What images are measured by; auto is what ships for the body's tokenizer."""
+
+    real: Annotated[str, arg(metavar="FOLDER")] = "auto"
+    """Real images: a folder, flat or with one subfolder a class."""
+    features: Annotated[str, arg(metavar="inception|NAME|FOLDER")] = "auto"
+    """The network whose features are compared."""
+    weights: Annotated[str, arg(metavar="FILE")] = "auto"
+    """Inception's, pt_inception-2015-12-05-6726825d.pth."""
+    classifier: Annotated[str, arg(metavar="NAME|FOLDER")] = "auto"
+    """Who recognises images while they are drawn, for AUC and AUAC; without one these are left out."""
+
+    def given(self) -> dict[str, str]:
+        """What is not left to the body's tokenizer."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value != "auto"}
+
+
 def _schedule(text: str) -> str | list[int] | None:
     """A schedule's name, explicit counts, or None for the order's own."""
     if text == "auto":
@@ -114,25 +133,39 @@ def compare(
     orders: Names = "default",
     images: OptionalInt = None,
     sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
+    judging: OmitArgPrefixes[JudgingOptions] = JudgingOptions(),
+    tokenizer: str = "auto",
     out: str,
 ) -> None:
     """Compare orders on any body: results.jsonl, traces and one page with paired intervals.
 
-    Running it again goes on where it stopped.
+    Running it again goes on where it stopped. The second example gives FID-5K: the real images are centre-cropped and
+    resized as MAR's, their features are kept in ~/.cache/orderhead (or ORDERHEAD_CACHE).
 
     For example:
         orderhead compare --body fashion --orders random,raster,halton --images 500 --steps 8 --out out/compare
+        orderhead compare --body bodies/mar-base --tokenizer tokenizers/kl16 --orders random,multiscale --images 5000 --real imagenet/val --features inception --weights pt_inception-2015-12-05-6726825d.pth --out out/mar
 
     Args:
         body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
         orders: Names from `orderhead list orders`.
         images: Images an order, 100 where this is left out.
+        tokenizer: What turns tokens into images: a name, a folder, or a hub id; auto is the body's.
         out: Folder for results.jsonl, traces and report.html.
-    """
-    _compare("compare", out, body, orders, images, sampling)
+    """  # noqa: E501
+    _compare("compare", out, body, orders, images, sampling, judging.given(), tokenizer)
 
 
-def _compare(study: str, out: str, body: str, orders: str, images: int | None, sampling: SamplingOptions) -> None:
+def _compare(
+    study: str,
+    out: str,
+    body: str,
+    orders: str,
+    images: int | None,
+    sampling: SamplingOptions,
+    judging: Mapping[str, str] | None = None,
+    tokenizer: str = "auto",
+) -> None:
     from orderhead.body.load import body_config
     from orderhead.core import dist
     from orderhead.report import build
@@ -140,7 +173,8 @@ def _compare(study: str, out: str, body: str, orders: str, images: int | None, s
 
     given = {"orders": None if orders == "default" else _split(orders), "images": images}
     chosen = {name: value for name, value in given.items() if value is not None}
-    run(out, body=body, study=study, **chosen, **sampling.fields(body_config(body)))
+    settings = sampling.fields(body_config(body))
+    run(out, body=body, study=study, judging=judging or {}, tokenizer=tokenizer, **chosen, **settings)
     if dist.rank() == 0:
         wrote(build(out))
 
@@ -149,6 +183,7 @@ def sample(
     *,
     body: str = "fashion",
     order: str = "random",
+    head: str | None = None,
     labels: Annotated[str, arg(metavar="0,3|NAMES")] = "all",
     n: Annotated[int, number(int), arg(aliases=("-n",), name="images")] = 16,
     sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
@@ -165,6 +200,7 @@ def sample(
     Args:
         body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
         order: A name from `orderhead list orders`.
+        head: What a learned order asks: a shipped name, a folder, or a hub id.
         labels: Classes by number or name, -1 for none, taken in turn.
         n: How many images.
         rng: Noise of our own, or the published code's stream of random numbers.
@@ -173,7 +209,7 @@ def sample(
     """
     import torch
 
-    from orderhead.body.load import load_body
+    from orderhead.body.load import load_body, with_tokenizer
     from orderhead.core.device import default_device
     from orderhead.sampling.export import progress, writer
     from orderhead.sampling.sample import Settings
@@ -183,9 +219,9 @@ def sample(
         raise ValueError(f"-n is the number of images, at least 1; got {n}")
     model = load_body(body).to(default_device())
     preset = sampling.fields(model.config, order)
-    model.config = _with_tokenizer(model.config, tokenizer)
+    model.config = with_tokenizer(model.config, tokenizer)
     numbers = parse_labels(labels, model.config)
-    settings = Settings(order, rng=rng, **preset)
+    settings = Settings(order, rng=rng, **preset, head=head)
     settings.check(model)
     labels_N = torch.tensor([numbers[i % len(numbers)] for i in range(n)], device=model.device)
     with progress(settings, model, n):
@@ -266,19 +302,27 @@ def train(
     overrides: Positional[Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE")]] = (),
     *,
     scale: Annotated[str, arg(metavar="smoke|mini|full")] = "mini",
+    body: str = "fashion",
+    classifier: str = "fashion",
+    images: str = "fashion-train",
     out: str = "runs/RECIPE-SCALE",
 ) -> None:
     """Train a model by its recipe. Running it again goes on from the last checkpoint.
 
     For example:
         orderhead train fashion-body --scale mini --out runs/body images=100000 base_lr=0.001
+        orderhead train oracle_aligned --scale mini --out runs/head order_loss_weight=0.5
 
     Args:
         recipe: A name from `orderhead list recipes`.
         overrides: Changes to the recipe's settings, for example images=100000.
         scale: Seconds, minutes, or hours.
+        body: What a head is trained on: a shipped name, a folder, or a hub id.
+        classifier: What a head's oracle asks: a shipped name, a folder, or a hub id.
+        images: What a head is shown: the name of a data set.
         out: Folder for the model, checkpoints and logs.
     """
+    from orderhead.training.head_recipes import Ground
     from orderhead.training.recipes import run_recipe
 
     changes = [text.partition("=") for text in overrides]
@@ -286,8 +330,76 @@ def train(
         if not (name and equals and value):
             raise ValueError(f"changes to a recipe are written FIELD=VALUE, got {name + equals + value!r}")
     out = out.replace("RECIPE-SCALE", f"{recipe}-{scale}")
-    run_recipe(recipe, scale, out, {name: value for name, _, value in changes})
+    ground = Ground(body, classifier, images)
+    given = {name: value for name, _, value in changes}
+    run_recipe(recipe, scale, out, given, None if ground == Ground() else ground)
     wrote(out)
+
+
+def study(
+    name: Positional[Annotated[str, arg(metavar="NAME")]],
+    *,
+    scale: Annotated[str, arg(metavar="smoke|mini|full")] = "mini",
+    only: Annotated[str, arg(metavar="ROW,...")] = "all",
+    images: OptionalInt = None,
+    out: str = "out/study-NAME",
+) -> None:
+    """Run a section of the study: train its rows, measure them against random, write the page.
+
+    Running it again goes on where it stopped; a row that is done is passed over.
+
+    For example:
+        orderhead study variants --scale mini --out out/variants
+        orderhead study variants --scale smoke --only oracle_aligned,oracle_unfrozen --out out/smoke
+
+    Args:
+        name: A name from `orderhead list studies`.
+        scale: Seconds, an hour or two on two cores, or the document's own.
+        only: Rows of the study.
+        images: Images a row.
+        out: Folder for the trained models, results.jsonl and report.html.
+    """
+    from orderhead.core.names import lookup
+    from orderhead.report import build
+    from orderhead.studies import STUDIES
+
+    run = lookup("study", name, STUDIES)
+    wrote(build(run(out.replace("NAME", name), scale, [] if only == "all" else _split(only), images=images)))
+
+
+def bench(
+    *,
+    size: Annotated[str, arg(metavar="tiny|small|base|large|huge")] = "base",
+    steps: Int = 64,
+    denoise_steps: Int = 100,
+    batch: Int = 1,
+    rounds: Int = 3,
+    threads: Int = 1,
+    json: bool = False,
+) -> None:
+    """Measure what asking a head costs: seconds of fast, semifast-8 and slow over those of random, end to end.
+
+    For example:
+        orderhead bench --size base --rounds 3
+        orderhead bench --size tiny --steps 16 --denoise-steps 25 --batch 16
+
+    Args:
+        size: The body's size; its weights are untrained.
+        steps: Unmasking steps.
+        denoise_steps: Denoising steps a token.
+        batch: Images at once.
+        rounds: Interleaved rounds; the ratio is their median.
+        threads: Threads of the CPU.
+        json: Print JSON instead of a table.
+    """
+    import torch
+
+    from orderhead.studies.bench import Setting, rescoring
+
+    if threads < 1:
+        raise ValueError(f"threads is at least 1, got {threads}")
+    torch.set_num_threads(threads)
+    show(rescoring(Setting(size, steps, denoise_steps, batch), rounds), json)
 
 
 def report(folder: Positional[Annotated[str, arg(metavar="DIR")]]) -> None:
@@ -324,7 +436,7 @@ def list_(
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "compare": compare, "sample": sample, "lint": lint, "import": import_, "train": train,
-    "report": report, "list": list_,
+    "study": study, "bench": bench, "report": report, "list": list_,
 }  # fmt: skip
 
 
@@ -336,19 +448,6 @@ def parse_labels(text: str, config: MARConfig) -> list[int]:
     from orderhead.sampling.labels import class_numbers
 
     return class_numbers(range(config.classes) if text == "all" else _split(text), config)
-
-
-def _with_tokenizer(config: MARConfig, name: str) -> MARConfig:
-    """The config with a tokenizer that is here. ValueError says how to get one."""
-    from orderhead.body.load import load_tokenizer
-
-    config = replace(config, tokenizer=config.tokenizer if name == "auto" else name)
-    try:
-        load_tokenizer(config.tokenizer)
-    except ValueError as error:
-        hint = "; import it (`orderhead import kl16.ckpt --out DIR`) and give --tokenizer DIR" if name == "auto" else ""
-        raise ValueError(f"{error}{hint}") from None
-    return config
 
 
 ABOUT = """In which order should a masked autoregressive image model reveal its tokens, and why?

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from orderhead.body.mar import MAR, MARConfig
 from orderhead.body.tokenizer import KLTokenizer
-from orderhead.core.assets import config_of, load
+from orderhead.core.assets import config_of, load, written
 
 
 def load_body(name: str = "fashion") -> MAR:
@@ -22,9 +23,27 @@ def body_config(name: str = "fashion") -> MARConfig:
     return config_of(MAR, "bodies", name)
 
 
-@lru_cache(maxsize=4)
 def load_tokenizer(name: str = "fashion") -> KLTokenizer:
-    """A tokenizer, found like a body. ValueError where it is not here: KL-16 must be imported first."""
+    """A tokenizer, found like a body, and kept until its files are written again.
+
+    ValueError where it is not here: KL-16 must be imported first.
+    """
     if name == "":
         raise ValueError("this body names no tokenizer, so its tokens cannot become images")
+    return _tokenizer(name, written("tokenizers", name))
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(name: str, written: tuple[int, ...]) -> KLTokenizer:
     return load(KLTokenizer, "tokenizers", name)
+
+
+def with_tokenizer(config: MARConfig, name: str = "auto") -> MARConfig:
+    """The config with a tokenizer that is here; auto is its own. ValueError says how to get one."""
+    config = replace(config, tokenizer=config.tokenizer if name == "auto" else name)
+    try:
+        load_tokenizer(config.tokenizer)
+    except ValueError as error:
+        hint = "; import it (`orderhead import kl16.ckpt --out DIR`) and give --tokenizer DIR" if name == "auto" else ""
+        raise ValueError(f"{error}{hint}") from None
+    return config

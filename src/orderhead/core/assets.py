@@ -35,6 +35,12 @@ def folder_of(kind: str, name: str) -> Path:
     return folder if folder.is_dir() else Path(name)
 
 
+def written(kind: str, name: str) -> tuple[int, ...]:
+    """When a model's files were last written, in nanoseconds; empty for a hub id."""
+    files = [folder_of(kind, name) / file for file in ("config.json", "model.safetensors")]
+    return tuple(file.stat().st_mtime_ns for file in files if file.is_file())
+
+
 def load(model_class: type[M], kind: str, name: str) -> M:
     """The model called `name`, in eval mode on the CPU: a shipped one, a folder with config.json, or a hub id.
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import pickle
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +37,31 @@ def load_pickled_tensors(path: str | Path) -> dict[str, Any]:
     """A torch checkpoint's contents, without running a line of what it pickles.
 
     Tensors, plain containers and `argparse.Namespace` (which the published MAR checkpoint carries) are allowed; a file
-    that names any other global is refused by name before anything is loaded. ValueError says what was found.
+    that names any other global is refused by name. Files of torch before 1.6, which are no zip (the published
+    Inception's), are read too. ValueError says what was found.
     """
     if not Path(path).is_file():
         raise ValueError(f"no file {path}")
+    with open(path, "rb") as file:
+        zipped = file.read(4) == b"PK\x03\x04"
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-            if foreign:
-                raise ValueError(f"{path} wants to run {', '.join(sorted(foreign))}; refused, nothing was loaded")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except ValueError:
-        raise
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch tells of unusual pickles before it refuses them
+            foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipped else []
+            if not foreign:
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # whatever the zip and pickle readers raise on a damaged file
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is not a whole torch checkpoint ({reason}); download it again") from None
+        foreign = re.findall(r"GLOBAL (\w+(?:\.\w+)+)", str(error))
+        if not foreign:
+            raise ValueError(f"{path} is not a whole torch checkpoint ({_reason(error)}); download it again") from None
+    raise ValueError(f"{path} wants to run {', '.join(sorted(foreign))}; refused, nothing was loaded")
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, without torch's advice to load the file all the same."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is no pickle of tensors"
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
 
 
 def save_model(model: Any, folder: str | Path) -> None:

@@ -6,7 +6,7 @@ Legend: N generated images.
 from __future__ import annotations
 
 from orderhead.metrics.bundle import Judged, Reference
-from orderhead.metrics.statistic import Statistic
+from orderhead.metrics.statistic import UNIT, Statistic
 
 
 def agreement(judged: Judged, reference: Reference | None = None) -> Statistic:
@@ -17,4 +17,4 @@ def agreement(judged: Judged, reference: Reference | None = None) -> Statistic:
     """
     if (judged.labels_N < 0).any():
         raise ValueError("agreement needs a label for every image; some were made without one")
-    return Statistic.mean(judged.logits_NK.argmax(axis=1) == judged.labels_N)
+    return Statistic.mean(judged.logits_NK.argmax(axis=1) == judged.labels_N, UNIT)

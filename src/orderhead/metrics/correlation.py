@@ -30,4 +30,4 @@ def spearman_rows(a_NL: ArrayLike, b_NL: ArrayLike) -> np.ndarray:
 
 def spearman(a_NL: ArrayLike, b_NL: ArrayLike) -> Statistic:
     """Mean over images of the rank correlation over cells; rows without variation count as 0."""
-    return Statistic.mean(np.nan_to_num(spearman_rows(a_NL, b_NL)))
+    return Statistic.mean(np.nan_to_num(spearman_rows(a_NL, b_NL)), (-1.0, 1.0))

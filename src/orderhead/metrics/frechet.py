@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from orderhead.metrics.bundle import Judged, Reference, features, remember
-from orderhead.metrics.statistic import Statistic
+from orderhead.metrics.statistic import NOT_NEGATIVE, Statistic
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def fd_to(x_NF: np.ndarray, reference: Moments) -> Statistic:
     y_NF = x_NF - own.mean_F
     quadratic_N = (y_NF**2).sum(axis=1) - ((y_NF @ half_FR) ** 2).sum(axis=1)
     influence_N = 2 * y_NF @ (own.mean_F - reference.mean_F) + quadratic_N * len(y_NF) / (len(y_NF) - 1)
-    return Statistic(_distance(own, reference, values_F), influence_N - influence_N.mean())
+    return Statistic(_distance(own, reference, values_F), influence_N - influence_N.mean(), NOT_NEGATIVE)
 
 
 def fd(judged: Judged, reference: Reference) -> Statistic:

@@ -29,4 +29,4 @@ def inception_score(judged: Judged, reference: Reference | None = None) -> Stati
     log_mean_K = np.log(mean_K, out=np.zeros_like(mean_K), where=mean_K > 0)
     kl_N = (p_NK * (log_p_NK - log_mean_K)).sum(axis=1)
     value = float(np.exp(kl_N.mean()))
-    return Statistic(value, value * (kl_N - kl_N.mean()))
+    return Statistic(value, value * (kl_N - kl_N.mean()), (1.0, float(log_p_NK.shape[1])))

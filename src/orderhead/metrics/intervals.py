@@ -73,13 +73,14 @@ def _estimate(value: float, influence_N: np.ndarray, labels_N: np.ndarray | None
 
 
 def single(statistic: Statistic, labels_N: np.ndarray | None = None, *, proportion: bool = False) -> Estimate:
-    """Value -+ t standard errors.
+    """Value -+ t standard errors, inside the statistic's bounds.
 
     A `proportion` gets two imaginary images, one a hit and one a miss, so that 16 of 16 is not claimed to be certain
-    (in the spirit of Agresti & Coull 1998), and stays inside [0, 1].
+    (in the spirit of Agresti & Coull 1998).
     """
     found = _estimate(statistic.value, statistic.influence_N, labels_N, proportion)
-    return Estimate(found.value, max(found.lo, 0.0), min(found.hi, 1.0), found.n) if proportion else found
+    value, lo, hi = np.clip((found.value, found.lo, found.hi), *statistic.bounds).tolist()
+    return Estimate(value, lo, hi, found.n)
 
 
 def paired(a: Statistic, b: Statistic, labels_N: np.ndarray | None = None, *, proportion: bool = False) -> Estimate:

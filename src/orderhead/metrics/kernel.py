@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from orderhead.metrics.bundle import Judged, Reference, features, remember
-from orderhead.metrics.statistic import Statistic
+from orderhead.metrics.statistic import ANY, NOT_NEGATIVE, Statistic
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _ROWS = 512
@@ -67,7 +67,7 @@ def kid(judged: Judged, reference: Reference) -> Statistic:
     x_NF, y_MF = features(judged, reference)
     own_N = (row_sums(polynomial, x_NF, x_NF) - _diagonal(polynomial, x_NF)) / (len(x_NF) - 1)
     cross_N = row_sums(polynomial, x_NF, y_MF) / len(y_MF)
-    return _statistic(own_N, cross_N, _real_polynomial(reference))
+    return _statistic(own_N, cross_N, _real_polynomial(reference), 1.0, ANY)
 
 
 def cmmd(judged: Judged, reference: Reference) -> Statistic:
@@ -79,10 +79,12 @@ def cmmd(judged: Judged, reference: Reference) -> Statistic:
     x_NF, y_MF = map(_unit, features(judged, reference))
     own_N = row_sums(gaussian, x_NF, x_NF) / len(x_NF)
     cross_N = row_sums(gaussian, x_NF, y_MF) / len(y_MF)
-    return _statistic(own_N, cross_N, _real_gaussian(reference), scale=1000.0)
+    return _statistic(own_N, cross_N, _real_gaussian(reference), 1000.0, NOT_NEGATIVE)
 
 
-def _statistic(own_N: np.ndarray, cross_N: np.ndarray, real: float, scale: float = 1.0) -> Statistic:
+def _statistic(
+    own_N: np.ndarray, cross_N: np.ndarray, real: float, scale: float, bounds: tuple[float, float]
+) -> Statistic:
     witness_N = own_N - cross_N
     value = own_N.mean() + real - 2 * cross_N.mean()
-    return Statistic(scale * float(value), scale * 2 * (witness_N - witness_N.mean()))
+    return Statistic(scale * float(value), scale * 2 * (witness_N - witness_N.mean()), bounds)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from orderhead.metrics.bundle import Judged, Reference, features, remember
-from orderhead.metrics.statistic import Statistic
+from orderhead.metrics.statistic import UNIT, Statistic
 
 _ROWS = 512
 
@@ -52,7 +52,7 @@ def precision(judged: Judged, reference: Reference, k: int = 3) -> Statistic:
     x_NF, y_MF = features(judged, reference)
     radius_M = _real_radius(reference, k)
     inside = [(table <= radius_M).any(axis=1) for _, table in _squared_distances(x_NF, y_MF)]
-    return Statistic.mean(np.concatenate(inside))
+    return Statistic.mean(np.concatenate(inside), UNIT)
 
 
 def recall(judged: Judged, reference: Reference, k: int = 3) -> Statistic:
@@ -71,7 +71,7 @@ def recall(judged: Judged, reference: Reference, k: int = 3) -> Statistic:
         covered += int(inside.any(axis=1).sum())
         change_N += _change_without_each(inside, (table <= grown_N) & ~inside, near_Nk)
     influence_N = -(len(x_NF) - 1) / len(y_MF) * change_N
-    return Statistic(covered / len(y_MF), influence_N - influence_N.mean())
+    return Statistic(covered / len(y_MF), influence_N - influence_N.mean(), UNIT)
 
 
 def _change_without_each(inside_RN: np.ndarray, only_grown_RN: np.ndarray, near_Nk: np.ndarray) -> np.ndarray:

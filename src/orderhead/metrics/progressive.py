@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from orderhead.metrics.statistic import Statistic
+from orderhead.metrics.statistic import UNIT, Statistic
 
 
 def sampled_steps(T: int, every: int = 4) -> np.ndarray:
@@ -45,7 +45,7 @@ def auc(confidence_NT: ArrayLike, every: int = 4) -> Statistic:
     if confidence.ndim != 2:
         raise ValueError(f"confidence is a table of images x steps, got shape {confidence.shape}")
     steps_P = sampled_steps(confidence.shape[1], every)
-    return Statistic.mean(areas(confidence[:, steps_P], steps_P))
+    return Statistic.mean(areas(confidence[:, steps_P], steps_P), UNIT)
 
 
 def auac(correct_NT: ArrayLike, counts_T: Sequence[int] | np.ndarray) -> Statistic:
@@ -56,4 +56,4 @@ def auac(correct_NT: ArrayLike, counts_T: Sequence[int] | np.ndarray) -> Statist
     counts = np.asarray(counts_T)
     if counts.ndim != 1 or (counts < 1).any():
         raise ValueError("every step reveals at least one token")
-    return Statistic.mean(areas(correct_NT, np.cumsum(counts) / counts.sum()))
+    return Statistic.mean(areas(correct_NT, np.cumsum(counts) / counts.sum()), UNIT)

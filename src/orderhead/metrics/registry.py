@@ -8,8 +8,9 @@ A new metric is one small file and one row of METRICS.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from orderhead.core.names import lookup
 from orderhead.metrics import intervals
@@ -27,7 +28,7 @@ from orderhead.metrics.statistic import Statistic
 class Metric:
     """What to call it and how to read it.
 
-    `statistic` maps (generated, real) to a value and each image's influence on it. A `proportion` lies in [0, 1]; a
+    `statistic` maps (generated, real) to a value and each image's influence on it. A `proportion` counts hits; a
     `sized` metric is only comparable at equal numbers of images, so its name carries them (`fd5k`).
     """
 
@@ -57,9 +58,13 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def named(name: str, n: int) -> str:
-    """The name with its protocol: `fd`, 5000 -> `fd5k`; plain where n is no whole thousand or does not matter."""
-    return f"{name}{n // 1000}k" if lookup("metric", name, METRICS).sized and n >= 1000 and n % 1000 == 0 else name
+def named(name: str, n: int, called: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The name with its protocol: `fd`, 5000 -> `fd5k`; plain where n is no whole thousand or does not matter.
+
+    `called`: another name for a metric, as `fid` for `fd` on the official Inception's features.
+    """
+    sized = lookup("metric", name, METRICS).sized and n >= 1000 and n % 1000 == 0
+    return called.get(name, name) + (f"{n // 1000}k" if sized else "")
 
 
 @remember

@@ -14,6 +14,7 @@ Legend: N generated images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,19 +22,23 @@ import numpy as np
 
 from orderhead.metrics.bundle import Judged, Reference
 
+ANY, NOT_NEGATIVE, UNIT = (-math.inf, math.inf), (0.0, math.inf), (0.0, 1.0)
+"""Ranges of metrics."""
+
 
 @dataclass(frozen=True, eq=False)
 class Statistic:
-    """`value` and the influence of each image, (N,), mean 0, in the unit of the value."""
+    """`value`, the influence of each image, (N,), mean 0, in the unit of the value, and the metric's range."""
 
     value: float
     influence_N: np.ndarray
+    bounds: tuple[float, float] = ANY
 
     @classmethod
-    def mean(cls, values_N: np.ndarray) -> Statistic:
+    def mean(cls, values_N: np.ndarray, bounds: tuple[float, float] = ANY) -> Statistic:
         """The mean of one value an image: here the influence is exact."""
         values_N = np.asarray(values_N, dtype=np.float64)
-        return cls(float(values_N.mean()), values_N - values_N.mean())
+        return cls(float(values_N.mean()), values_N - values_N.mean(), bounds)
 
 
 def jackknife(function: Callable[[Judged, Reference], float], judged: Judged, reference: Reference) -> Statistic:

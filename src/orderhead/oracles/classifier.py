@@ -45,12 +45,16 @@ class PartialVisClassifier(nn.Module, PyTorchModelHubMixin):
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.head = nn.Linear(config.width, config.classes)
 
-    def forward(self, tokens_BLC: Tensor, mask_BL: Tensor) -> Tensor:
-        """Tokens (B, L, C) and mask (B, L), True = masked -> logits (B, classes)."""
+    def embedded(self, tokens_BLC: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the first block reads: class token and visible tokens (B, 1 + V, D), and the mask of the padding."""
         index_BV, visible_BV = visible(mask_BL)
         x = self.embed(take(tokens_BLC, index_BV)) + take(self.pos_embed[:, 1:], index_BV)
         front = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
-        x, attn_mask = torch.cat([front, x], dim=1), key_mask(visible_BV, front=1)
+        return torch.cat([front, x], dim=1), key_mask(visible_BV, front=1)
+
+    def forward(self, tokens_BLC: Tensor, mask_BL: Tensor) -> Tensor:
+        """Tokens (B, L, C) and mask (B, L), True = masked -> logits (B, classes)."""
+        x, attn_mask = self.embedded(tokens_BLC, mask_BL)
         for block in self.blocks:
             x = block(x, attn_mask=attn_mask)
         return self.head(self.norm(x[:, 0]))

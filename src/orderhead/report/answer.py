@@ -40,7 +40,7 @@ def answer(report: Report) -> list[Part]:
     rest = [(_lost(lost), "worse")]
     if open_:
         rest += [(f"{open_} show{'s' if open_ == 1 else ''} no evidence either way", "no evidence")]
-    parts += [(f" on {READINGS['fd'].title}, ", ""), *_joined(rest)]
+    parts += [(f" on {report.readings['fd'].title}, ", ""), *_joined(rest)]
     return [*parts, (f" (n = {_n(report)} images, paired 95 % intervals).", "")]
 
 

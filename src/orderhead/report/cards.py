@@ -54,7 +54,7 @@ def gallery(report: Report, found: dict[str, Pictures]) -> str:
     return (
         '<section id="gallery" aria-labelledby="gallery-h"><h2 id="gallery-h">One image, every order</h2>'
         "<p>Same class, same noise in every cell; only the order differs. Drag the slider or use the arrow keys. "
-        "Under each name: a classifier's confidence p in the class, and cells revealed.</p>"
+        f"{_under_each_name(rows)}</p>"
         '<fieldset id="picker"><legend>Image</legend></fieldset>'
         '<div class="controls"><button type="button" id="play" aria-pressed="false">Play</button>'
         '<input type="range" id="step" min="1" value="1" aria-label="Step"><output id="at" for="step"></output>'
@@ -63,6 +63,12 @@ def gallery(report: Report, found: dict[str, Pictures]) -> str:
         "<noscript><p>The slider needs JavaScript; the cards below show four moments of each image.</p></noscript>"
         "</section>"
     )
+
+
+def _under_each_name(rows: Sequence[Row]) -> str:
+    recognised = any(r.curves and r.curves.confidence_NT is not None for r in rows)
+    confidence = "a classifier's confidence p in the class, and " if recognised else ""
+    return f"Under each name: {confidence}cells revealed."
 
 
 def _tile(report: Report, row: Row) -> str:
@@ -97,8 +103,9 @@ def _order_data(report: Report, row: Row, picture: Pictures, n: int) -> dict:
         data["counts"] = np.cumsum(row.trace.counts_T).tolist()
         if len(shown) == n and max(shown) < len(row.trace.order_NL):
             data["cells"] = row.trace.step_NL[list(shown)].tolist()
-    if row.curves and len(shown) == n and max(shown) < len(row.curves.confidence_NT):
-        data["p"] = row.curves.confidence_NT[list(shown)].round(2).tolist()
+    confidence = row.curves.confidence_NT if row.curves else None
+    if confidence is not None and len(shown) == n and max(shown) < len(confidence):
+        data["p"] = confidence[list(shown)].round(2).tolist()
     return data
 
 
@@ -140,7 +147,7 @@ def _headline(report: Report, row: Row) -> str:
     fd, difference = row.numbers.get("fd"), report.difference(row, "fd")
     if fd is None:
         return ""
-    said = f"FD {number(fd.value)}"
+    said = f"{report.readings['fd'].short} {number(fd.value)}"
     if difference and difference.ci:
         said += f", {number(difference.value, 2, True)} {interval(difference.ci, 2, True)} to {report.baseline}"
     return f"<p>{escape(said)}</p>"
@@ -208,25 +215,24 @@ class Kind:
 
     def lines(self, report: Report) -> list[draw.Line]:
         """The mean over images of every order, the baseline last, on top."""
-        rows = [r for r in report.measured if r.curves and self.x(r) is not None]
+        rows = [r for r in report.measured if self.table(r) is not None and self.x(r) is not None]
         rows.sort(key=lambda r: r.order == report.baseline)
         return [self.line(report, r) for r in rows]
 
     def line(self, report: Report, row: Row) -> draw.Line:
-        x = self.x(row)
+        x, table = self.x(row), self.table(row)
         assert x is not None
-        return draw.Line(row.order, markup.style(row, report), x, self.table(row).mean(0))
+        assert table is not None
+        return draw.Line(row.order, markup.style(row, report), x, table.mean(0))
 
-    def table(self, row: Row) -> np.ndarray:
-        assert row.curves
-        return {"confidence": row.curves.confidence_NT, "mse": row.curves.mse_NT, "correct": row.curves.correct_NT}[
-            self.key
-        ]
+    def table(self, row: Row) -> np.ndarray | None:
+        """Images x steps; None where the order has none, as without a classifier."""
+        return getattr(row.curves, f"{self.key}_NT") if row.curves else None
 
     def x(self, row: Row) -> np.ndarray | None:
         """Fraction of steps done, or of tokens revealed (None without a trace that fits)."""
         assert row.curves
-        T = row.curves.confidence_NT.shape[1]
+        T = row.curves.mse_NT.shape[1]
         if self.key != "correct":
             return np.arange(1, T + 1) / T
         fits = row.trace is not None and len(row.trace.counts_T) == T
@@ -275,11 +281,13 @@ class Ghosts:
 def _minis(report: Report, row: Row, ghosts: Ghosts) -> str:
     if row.curves is None:
         return '<p class="absent">No curves of this order.</p>'
-    return f'<div class="minis">{"".join(_mini(report, row, kind, ghosts) for kind in KINDS[:2])}</div>'
+    drawn = "".join(_mini(report, row, kind, ghosts) for kind in KINDS[:2] if kind.table(row) is not None)
+    return f'<div class="minis">{drawn}</div>'
 
 
 def _mini(report: Report, row: Row, kind: Kind, ghosts: Ghosts) -> str:
     frame, line, table = ghosts.frames[kind.key], kind.line(report, row), kind.table(row)
+    assert table is not None
     half = 1.96 * table.std(0, ddof=1) / len(table) ** 0.5 if len(table) > 1 else np.zeros(table.shape[1])
     body = f'<use href="#ghost-{kind.key}"/>{draw.band(frame, line, half)}{draw.polyline(frame, line)}'
     label = f"{row.order}: {kind.title.lower()} goes from {line.y[0]:.3g} to {line.y[-1]:.3g}"

@@ -18,9 +18,13 @@ from orderhead.core import results
 from orderhead.core.files import read_json
 from orderhead.core.grid import Grid
 from orderhead.report.pixels import thin
+from orderhead.report.reading import Reading, readings
 
 T = TypeVar("T")
-FIELDS = {"protocol": dict, "reference": dict, "class_names": list, "shown": list, "images": int}
+FIELDS = {
+    "protocol": dict, "reference": dict, "class_names": list, "shown": list, "images": int, "given": dict,
+    "left_out": list,
+}  # fmt: skip
 PANEL_BYTES = 12_000_000  # an order
 
 
@@ -65,11 +69,14 @@ class Panels:
 
 @dataclass(frozen=True)
 class Curves:
-    """After each step: p(true class), top-1 correctness, MSE to the final image; each float (N, T)."""
+    """After each step: MSE to the final image, p(true class), top-1 correctness; each float (N, T).
 
-    confidence_NT: np.ndarray
-    correct_NT: np.ndarray
+    The last two are None where no classifier looked.
+    """
+
     mse_NT: np.ndarray
+    confidence_NT: np.ndarray | None = None
+    correct_NT: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -99,10 +106,14 @@ class Report:
     real: dict[str, float]
     real_name: str
     real_n: int
+    stand_ins: int
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     provenance: str
     command: str | None
+    given: dict[str, str]
+    left_out: tuple[str, ...]
+    readings: dict[str, Reading]
 
     @property
     def measured(self) -> tuple[Row, ...]:
@@ -142,10 +153,14 @@ def load(folder: str | Path) -> Report:
         real=_real(reference.get("real")),
         real_name=str(reference.get("name", "real images")),
         real_n=reference["n"] if isinstance(reference.get("n"), int) else 0,
+        stand_ins=reference["stand_ins"] if isinstance(reference.get("stand_ins"), int) else run.get("images") or 0,
         rows=rows,
         notes=(*_progress(rows), *notes),
         provenance=_provenance(lines),
         command=str(run["command"]) if run.get("command") else None,
+        given={str(k): str(v) for k, v in (run.get("given") or {}).items()},
+        left_out=tuple(str(reason) for reason in run.get("left_out") or ()),
+        readings=readings(any(r.metric.startswith("fid") for r in lines)),
     )
 
 
@@ -153,7 +168,7 @@ def _run(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"no run.json in {path.parent}; run `orderhead demo` or `orderhead compare` there first")
     run = read_json(path)
-    orders = run.get("orders") if isinstance(run, dict) else None
+    orders = run.get("orders")
     if not isinstance(orders, list) or not orders or not all(isinstance(o, str) for o in orders):
         raise ValueError(f"{path} names no orders; run the command that wrote it again")
     grid = run.get("grid")
@@ -184,10 +199,12 @@ def _finite(value: object) -> bool:
 
 
 def _numbers(order: str, lines: list[results.Result]) -> dict[str, Number]:
-    """The order's numbers; `fd5k` is filed under `fd`."""
-    plain = re.compile(r"^(fd|is)\d+k(?=$|_minus_)")
+    """The order's numbers; `fd5k` and `fid5k` are filed under `fd`."""
+    plain = re.compile(r"^(?:(is)|f(?:i?)d)(?:\d+k)?(?=$|_minus_)")
     return {
-        plain.sub(r"\1", r.metric): Number(float(r.value), r.ci if r.ci and len(r.ci) == 2 else None, r.n)
+        plain.sub(lambda m: m[1] or "fd", r.metric): Number(
+            float(r.value), r.ci if r.ci and len(r.ci) == 2 else None, r.n
+        )
         for r in lines
         if r.row == order
     }
@@ -237,12 +254,13 @@ def _panels(file: Any) -> Panels:
 
 
 def _curves(file: Any) -> Curves:
-    tables = [file[name].astype(np.float64) for name in ("confidence", "correct", "mse")]
+    names = [name for name in ("mse", "confidence", "correct") if name == "mse" or name in file]
+    tables = [file[name].astype(np.float64) for name in names]
     if tables[0].ndim != 2 or 0 in tables[0].shape or any(t.shape != tables[0].shape for t in tables):
         raise ValueError("not tables of images x steps")
     if not all(np.isfinite(t).all() for t in tables):
         raise ValueError("not finite")
-    return Curves(*tables)
+    return Curves(**{f"{name}_NT": table for name, table in zip(names, tables, strict=True)})
 
 
 def _progress(rows: tuple[Row, ...]) -> list[str]:

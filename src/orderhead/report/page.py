@@ -100,6 +100,7 @@ def command(report: Report, folder: Path) -> str:
     for name in allowed:
         if name in report.protocol:
             words += [FLAGS[name], table.shown(report.protocol[name])]
+    words += [word for name, value in report.given.items() for word in (f"--{name}", value)]
     where = folder.name if folder.is_absolute() else str(folder)
     return shlex.join([*words, "--out", where or "."])
 

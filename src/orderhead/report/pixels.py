@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 STOPS = np.array([[10, 24, 45], [24, 70, 104], [52, 128, 146], [140, 190, 172], [240, 238, 214]], dtype=np.float64)
-GREY = 128
 
 
 def data_uri(image: Image.Image) -> str:

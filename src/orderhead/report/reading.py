@@ -54,6 +54,17 @@ READINGS: dict[str, Reading] = {
     ),
 }  # fmt: skip
 
+FID = Reading(
+    "FID", "Frechet Inception distance", False,
+    "Frechet distance on the features of the official Inception of 2015; 0 = same statistics.",
+)  # fmt: skip
+
+
+def readings(official: bool) -> dict[str, Reading]:
+    """The readings of a run; `official`: its Frechet distance is the FID."""
+    return READINGS | ({"fd": FID} if official else {})
+
+
 LINTER: dict[str, tuple[str, str]] = {
     "same_step_pairs": ("same-step neighbours", "pairs of adjacent cells drawn in one step, blind to each other"),
     "visible_neighbours": (

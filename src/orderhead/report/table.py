@@ -14,7 +14,6 @@ import numpy as np
 from orderhead.report import draw, markup
 from orderhead.report.answer import interval, number, verdict
 from orderhead.report.load import Number, Report, Row
-from orderhead.report.reading import READINGS
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Column:
 
 
 def section(report: Report) -> str:
-    columns = [c for key in READINGS if (c := _column(report, key))]
+    columns = [c for key in report.readings if (c := _column(report, key))]
     differences = [d for r in report.measured if (d := report.difference(r, "fd")) and d.ci]
     scale = draw.forest_scale(d.ci for d in differences if d.ci)
     head = _head(report, columns, scale if differences else None)
@@ -53,7 +52,7 @@ def _column(report: Report, key: str) -> Column | None:
         return None
     values = np.array([abs(n.value) for n in found])
     halves = np.array([(n.ci[1] - n.ci[0]) / 2 for n in found if n.ci])
-    heading, factor = READINGS[key].short, 1.0
+    heading, factor = report.readings[key].short, 1.0
     if key == "seconds_per_image":
         factor, unit = (1000.0, "ms") if values.max() < 1 else (1.0, "s")
         return Column(key, f"{heading}, {unit}", factor, markup.digits_for(float(np.median(values)) * factor))
@@ -73,7 +72,7 @@ def _th(key: str, heading: str, explain: str, best: str, sort: str = "none", ext
 def _head(report: Report, columns: Sequence[Column], scale: draw.Scale | None) -> str:
     cells = [_th("order", "Order", "In which order the cells are revealed; small map: dark = early", "ascending")]
     for c in columns:
-        reading = READINGS[c.key]
+        reading = report.readings[c.key]
         best = "descending" if reading.higher else "ascending"
         explain = f"{reading.title}: {reading.explain} {'Higher' if reading.higher else 'Lower'} is better."
         cells.append(_th(c.key, c.heading, explain, best, "ascending" if c.key == "fd" else "none"))
@@ -85,8 +84,10 @@ def _head(report: Report, columns: Sequence[Column], scale: draw.Scale | None) -
 def _difference_heads(report: Report, scale: draw.Scale | None) -> list[str]:
     if scale is None:
         return []
-    explain = f"Frechet distance minus that of {report.baseline} on the same images and noise; 95 % interval"
-    heading = f"FD \N{MINUS SIGN} {report.baseline}"
+    explain = (
+        f"{report.readings['fd'].title} minus that of {report.baseline} on the same images and noise; 95 % interval"
+    )
+    heading = f"{report.readings['fd'].short} \N{MINUS SIGN} {report.baseline}"
     return [
         _th("difference", heading, explain, "ascending", extra=draw.forest_axis(scale), css="plot"),
         _th("verdict", "Verdict", "better or worse where the interval of the difference excludes 0", "ascending"),
@@ -163,7 +164,8 @@ def _real(report: Report, columns: Sequence[Column], compared: bool) -> str:
         found = report.real.get(c.key)
         cells.append(f'<td class="num">{"" if found is None else c.show(found)}</td>')
         if c.key == "fd" and compared:
-            cells.append('<td colspan="2" class="aside">as many real images</td>')
+            many = "as many" if report.stand_ins == report.images else f"only {report.stand_ins:,}"
+            cells.append(f'<td colspan="2" class="aside">{many} real images, against the others</td>')
     return f'<tfoot><tr class="real">{"".join(cells)}</tr></tfoot>'
 
 
@@ -174,16 +176,18 @@ def _under(report: Report) -> str:
     )
     settings = "&nbsp;· ".join(f"{escape(k.replace('_', ' '))} {escape(shown(v))}" for k, v in report.protocol.items())
     reference = f"reference {escape(report.real_name)}" + (f" ({report.real_n:,} images)" if report.real_n else "")
-    return f'<p class="protocol">{report.images} images an order&nbsp;· {settings}&nbsp;· {reference}</p><p>{link}</p>'
+    absent = f"<p>Not measured here: {escape('; '.join(report.left_out))}.</p>" if report.left_out else ""
+    said = f"{report.images} images an order&nbsp;· {settings}&nbsp;· {reference}"
+    return f'<p class="protocol">{said}</p>{absent}<p>{link}</p>'
 
 
 def _legend(report: Report, columns: Sequence[Column]) -> str:
     pairs = [
         (
-            READINGS[c.key].short,
-            f"{READINGS[c.key].explain} {'Higher' if READINGS[c.key].higher else 'Lower'} is better.",
+            reading.short,
+            f"{reading.explain} {'Higher' if reading.higher else 'Lower'} is better.",
         )
-        for c in columns
+        for reading in (report.readings[c.key] for c in columns)
     ]
     note = f"▲ or ▼ beside a value: better or worse than {report.baseline}, its own paired interval excludes 0."
     return (

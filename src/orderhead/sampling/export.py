@@ -1,6 +1,6 @@
 """Samples as files to look at: a grid, an animation of how it was revealed, arrays, single pictures.
 
-Legend: B batch, N images, L cells, C channels, H W pixels, h w cells, T steps.
+Legend: B batch, N images, L cells, C channels, H W pixels, T steps.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from torch import Tensor
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
+from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR
 from orderhead.core.files import read_json, replacing, write_json
 from orderhead.core.grid import Grid
-from orderhead.sampling.sample import Samples, Settings, decode_tokens, run
+from orderhead.data.latents import fingerprint
+from orderhead.sampling.frames import reveal_frames
+from orderhead.sampling.sample import Samples, Settings, run
 from orderhead.sampling.trace import Trace
 
 BATCH = 16
-MASKED = 0.2  # the grey of a cell that is not revealed yet, in [-1, 1]
 GIF_SECONDS, GIF_HOLD_SECONDS = 3.0, 1.5
 GIF_SIDE = 128  # images smaller than this are enlarged in animations
 
@@ -49,9 +51,9 @@ def join(parts: Sequence[Samples]) -> Samples:
     return Samples(tokens_NLC, Trace.join([part.trace for part in parts]), parts[0].tokenizer)
 
 
-def to_uint8(images_NCHW: Tensor) -> np.ndarray:
-    """Floats in [-1, 1] -> uint8 (N, C, H, W), rounded."""
-    return ((images_NCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Floats in [-1, 1] -> uint8 of the same shape, rounded."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
 
 
 def picture(images_NCHW: Tensor, padding: int = 2) -> Image.Image:
@@ -59,22 +61,6 @@ def picture(images_NCHW: Tensor, padding: int = 2) -> Image.Image:
     columns = math.ceil(math.sqrt(len(images_NCHW)))
     sheet = make_grid(torch.from_numpy(to_uint8(images_NCHW)), nrow=columns, padding=padding, pad_value=255)
     return Image.fromarray(sheet.permute(1, 2, 0).numpy())
-
-
-def reveal_frames(samples: Samples, grid: Grid) -> list[Tensor]:
-    """T + 1 times the images (N, C, H, W): nothing revealed, then after each step; masked cells are grey.
-
-    A revealed token never changes, so each frame is the decoded final tokens with masked cells at zero.
-    """
-    masks_TBL = np.concatenate([np.ones_like(samples.trace.step_BL, bool)[None], samples.trace.masks_TBL()])
-    frames = []
-    for mask_BL in map(torch.from_numpy, masks_TBL):
-        visible = (~mask_BL[..., None]).to(samples.tokens_BLC)
-        images = decode_tokens(samples.tokens_BLC * visible, samples.tokenizer)
-        cells = mask_BL.reshape(-1, 1, grid.h, grid.w).float()
-        hidden = torch.nn.functional.interpolate(cells, images.shape[-2:], mode="nearest").bool()
-        frames.append(images.masked_fill(hidden, MASKED))
-    return frames
 
 
 def save_png(samples: Samples, grid: Grid, path: Path) -> None:
@@ -131,11 +117,17 @@ def _write_file(path: Path, settings: Settings, body: MAR, labels_N: Tensor) -> 
 
 
 def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor) -> None:
-    """One PNG an image. What a stopped run has written is kept. ValueError where it was of other settings."""
-    record = {"body": asdict(body.config), "settings": asdict(settings), "labels": labels_N.tolist()}
+    """One PNG an image. What a stopped run has written is kept.
+
+    ValueError where it was of other settings, or of a body or tokenizer with other weights.
+    """
+    weights = {"body": fingerprint(body), "tokenizer": fingerprint(load_tokenizer(body.config.tokenizer))}
+    record = {
+        "body": asdict(body.config), "weights": weights, "settings": asdict(settings), "labels": labels_N.tolist(),
+    }  # fmt: skip
     file = folder / "settings.json"
     if file.is_file() and read_json(file) != json.loads(json.dumps(record)):
-        raise ValueError(f"{folder} holds images of other settings (settings.json); choose another --out")
+        raise ValueError(f"{folder} holds images of other settings or weights (settings.json); choose another --out")
     write_json(file, record)
     done = 0
     while settings.rng != "official" and (folder / f"{done:05d}.png").is_file():

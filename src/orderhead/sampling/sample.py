@@ -6,7 +6,7 @@ Legend: B images, L cells, C channels, T steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,8 +17,11 @@ from torch import Tensor
 from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR
 from orderhead.core.checks import whole, within
+from orderhead.core.device import default_device
 from orderhead.core.names import lookup, unknown
 from orderhead.core.rng import Official, Paired, Randomness
+from orderhead.orders.head import load_head
+from orderhead.orders.learned import LEARNED, Learned, learned
 from orderhead.orders.lint import CFG_RANGE
 from orderhead.orders.policy import POLICIES, Policy, ask
 from orderhead.orders.spatial import SCHEDULE_OF
@@ -48,21 +51,31 @@ class Samples:
         """Decoded images, float in [-1, 1], on the CPU. ValueError where the body names no tokenizer that is here."""
         return decode_tokens(self.tokens_BLC, self.tokenizer)
 
+    def image_batches(self, batch: int = 64) -> Iterator[Tensor]:
+        """The same images, at most `batch` at a time: 50,000 of 256 x 256 pixels are 39 GB."""
+        for rows in self.tokens_BLC.split(batch):
+            yield decode_tokens(rows, self.tokenizer)
+
+    def take(self, rows: slice) -> Samples:
+        """Some of the images."""
+        return Samples(self.tokens_BLC[rows], self.trace.take(rows), self.tokenizer)
+
 
 @torch.no_grad()
 def decode_tokens(tokens_BLC: Tensor, tokenizer: str, batch: int = 64) -> Tensor:
-    """Tokens (B, L, C) -> images (B, C, H, W) in [-1, 1], on the CPU."""
-    model = load_tokenizer(tokenizer).to(tokens_BLC.device)
-    return torch.cat([model.decode(chunk).float().cpu() for chunk in tokens_BLC.split(batch)])
+    """Tokens (B, L, C), wherever they are -> images (B, C, H, W) in [-1, 1], on the CPU."""
+    device = default_device()
+    model = load_tokenizer(tokenizer).to(device)
+    return torch.cat([model.decode(chunk.to(device)).float().cpu() for chunk in tokens_BLC.split(batch)])
 
 
 @dataclass(frozen=True)
 class Settings:
     """Every setting of a run but the images' numbers and labels. The defaults are the study's.
 
-    `order`: a name of `POLICIES` or a policy. `schedule`: cosine, linear, one_by_one, or explicit counts; None takes
-    the order's own (cosine, but for `ar_*`). `x0_bound`: None takes the body's own. `rng`: `paired`, or `official`
-    for the published code's random stream.
+    `order`: a name of `POLICIES` or `LEARNED`, or a policy. `head`: the head that a learned order asks, by name.
+    `schedule`: cosine, linear, one_by_one, or explicit counts; None takes the order's own (cosine, but for `ar_*`).
+    `x0_bound`: None takes the body's own. `rng`: `paired`, or `official` for the published code's random stream.
     """
 
     order: str | Policy = "random"
@@ -77,13 +90,27 @@ class Settings:
     schedule: str | Sequence[int] | None = None
     solver: str = "ancestral"
     x0_bound: float | None = None
+    head: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "denoise_steps", "seed"):
             object.__setattr__(self, name, whole(name, getattr(self, name)))
 
     def policy(self) -> Policy:
-        return lookup("order", self.order, POLICIES) if isinstance(self.order, str) else self.order
+        if not isinstance(self.order, str):
+            return self.order
+        if self.order in POLICIES:
+            return POLICIES[self.order]
+        if self.order not in LEARNED:
+            raise unknown("order", self.order, [*POLICIES, *LEARNED])
+        if self.head is None:
+            raise ValueError(f"the order {self.order} asks a head; give one (`orderhead list heads`)")
+        return learned(load_head(self.head))
+
+    def rescores(self) -> int | str:
+        """How often the policy is asked: what the order's name says, else `rescore`."""
+        named = LEARNED.get(self.order) if isinstance(self.order, str) else None
+        return self.rescore if named is None else named
 
     def counts(self, cells: int) -> tuple[int, ...]:
         schedule = self.schedule
@@ -106,8 +133,9 @@ class Settings:
 
     def check(self, body: MAR) -> None:
         """ValueError for any unknown name or setting out of range, before anything is sampled."""
-        rescore_steps(self.rescore, len(self.counts(body.grid.L)))
-        self.policy()
+        rescore_steps(self.rescores(), len(self.counts(body.grid.L)))
+        if isinstance(policy := self.policy(), Learned):
+            policy.head.fits(body.grid.L, body.config.decoder_width)
         self.randomness(body.grid.L)
         self.denoising(body)
         lookup("solver", self.solver, SOLVERS)
@@ -230,6 +258,6 @@ def run(settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, known:
     draw = diffusion_draw(body, solver, settings.denoising(body), guidance, body.config.channels)
     predict = plain(body) if guidance is None else with_null(body)
     recorder = Recorder(state.counts)
-    asked = rescore_steps(settings.rescore, len(state.counts))
+    asked = rescore_steps(settings.rescores(), len(state.counts))
     tokens = decode(state, predict, policy, draw, recorder, asked).tokens_BLC
     return Samples(tokens, recorder.trace(labels_B), body.config.tokenizer)

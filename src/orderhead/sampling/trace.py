@@ -45,9 +45,29 @@ class Trace:
         steps = np.concatenate([np.full(known, -1), np.repeat(np.arange(len(self.counts_T)), self.counts_T)])
         return steps[self.rank_BL]
 
+    @property
+    def score_std_BR(self) -> np.ndarray:
+        """Standard deviation of the scores over all cells, at each rescoring: ~0 where a head has collapsed."""
+        return self.scores_BRL.std(axis=2)
+
+    @property
+    def rank_change_BR(self) -> np.ndarray:
+        """How far the ranking turned from one rescoring to the next, (B, R - 1): 0 the same, 1 reversed.
+
+        Mean absolute difference of ranks over all cells, over its value for a reversed ranking. Ours.
+        """
+        ranks = np.argsort(np.argsort(-self.scores_BRL, axis=2, kind="stable"), axis=2)
+        L = ranks.shape[2]
+        reversed_mean = np.abs(2 * np.arange(L) - (L - 1)).mean()
+        return np.abs(np.diff(ranks, axis=1)).mean(axis=2) / reversed_mean
+
     def masks_TBL(self) -> np.ndarray:
         """What is still masked after each step, bool (T, B, L)."""
         return self.step_BL[None] > np.arange(len(self.counts_T))[:, None, None]
+
+    def take(self, rows: slice) -> Trace:
+        """The traces of some of the images."""
+        return Trace(self.order_BL[rows], self.counts_T, self.scores_BRL[rows], self.labels_B[rows])
 
     @classmethod
     def join(cls, traces: Sequence[Trace]) -> Trace:

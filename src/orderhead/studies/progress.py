@@ -1,4 +1,4 @@
-"""Every intermediate image of a run, rebuilt from the final tokens and the trace (a revealed token never changes).
+"""How far along the first images of a run are after each step: what is seen, what a classifier knows, what is missing.
 
 Legend: N images, T steps, L cells, C channels, H W pixels.
 """
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from orderhead.core.grid import Grid
 from orderhead.oracles.classifier import PartialVisClassifier
-from orderhead.sampling.sample import Samples, decode_tokens
+from orderhead.sampling import frames
+from orderhead.sampling.export import to_uint8
+from orderhead.sampling.sample import Samples
 
 
 def masks_NTL(samples: Samples, n: int) -> Tensor:
@@ -21,19 +23,14 @@ def masks_NTL(samples: Samples, n: int) -> Tensor:
 
 def partial_images(samples: Samples, n: int) -> Tensor:
     """The first `n` images after each step, masked tokens as zeros, float (n, T, C, H, W) in [-1, 1]."""
-    mask_NTL = masks_NTL(samples, n)
-    tokens = torch.where(mask_NTL[..., None], 0.0, samples.tokens_BLC[:n, None].cpu())
-    return decode_tokens(tokens.flatten(0, 1), samples.tokenizer).unflatten(0, mask_NTL.shape[:2])
+    tokens, masks = samples.tokens_BLC[:n], masks_NTL(samples, n).unbind(1)
+    return torch.stack([frames.partial_images(tokens, mask_NL, samples.tokenizer) for mask_NL in masks], dim=1)
 
 
 def greyed(images_NTCHW: Tensor, mask_NTL: Tensor, grid: Grid) -> np.ndarray:
-    """uint8 (N, T, H, W) or (N, T, H, W, 3) with the cells that are still masked in mid-grey."""
-    H, W = images_NTCHW.shape[-2:]
-    mask = (
-        mask_NTL.unflatten(-1, (grid.h, grid.w)).repeat_interleave(H // grid.h, -2).repeat_interleave(W // grid.w, -1)
-    )
-    pixels = torch.where(mask[:, :, None], 0.0, images_NTCHW).add(1).mul(127.5).round().byte().permute(0, 1, 3, 4, 2)
-    return (pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).numpy()
+    """uint8 (N, T, H, W) or (N, T, H, W, 3) with the cells that are still masked in grey."""
+    pixels = np.moveaxis(to_uint8(frames.greyed(images_NTCHW, mask_NTL, grid)), 2, -1)
+    return pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels
 
 
 @torch.no_grad()

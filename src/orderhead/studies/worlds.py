@@ -1,65 +1,208 @@
-"""What a body's images are judged by: one row a kind of image, found by the body's tokenizer.
+"""What a body's images are measured by: real images, a judge network, a classifier of partial images.
 
-Legend: N images.
+What ships is a row a kind of image, found by the body's tokenizer; anything else is given by name.
+
+Legend: N generated images, M real images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MARConfig
-from orderhead.data import fashion
+from orderhead.core.assets import shipped
+from orderhead.core.device import default_device
+from orderhead.core.names import unknown
+from orderhead.data.images import MODES, ImageSet, RealImages, fashion_test, read_folder
+from orderhead.data.latents import fingerprint
 from orderhead.metrics import judge as judging
 from orderhead.metrics.bundle import Judged, Reference
-from orderhead.metrics.network import MetricNet
+from orderhead.metrics.fidelity import WEIGHTS, WEIGHTS_FROM, inception
+from orderhead.metrics.judge import Judge, metric_net
+from orderhead.metrics.registry import measure
+from orderhead.oracles.classifier import PartialVisClassifier
+from orderhead.oracles.load import load_classifier
+
+METRICS = ("fd", "kid", "is", "agreement", "precision", "recall")  # not cmmd, whose features are CLIP's
+LEAST_IMAGES = 5  # what precision and recall need
 
 
 @dataclass(frozen=True)
-class World:
-    """Names of the judge network and of the classifier of partial images, and the real images."""
+class Sources:
+    """Names: real images (`fashion-test` or a folder), the judge whose features count (`inception`, a shipped judge or
+    its folder), Inception's weights (a file), the classifier of partial images (a shipped one or a folder)."""
 
-    name: str
-    judge: str
-    classifier: str
-    real: Callable[[], tuple[Tensor, Tensor]]
+    real: str | None = None
+    features: str | None = None
+    weights: str | None = None
+    classifier: str | None = None
 
 
-WORLDS: Mapping[str, World] = {
-    "fashion": World("Fashion-MNIST test images", "fashion", "fashion", lambda: fashion.test_set()),
+WORLDS: Mapping[str, Sources] = {
+    "fashion": Sources(real="fashion-test", features="fashion", classifier="fashion"),
 }
 
 
-def world_of(config: MARConfig) -> World:
-    """ValueError for a body whose images nobody here can judge."""
-    if config.tokenizer not in WORLDS:
+def sources(tokenizer: str, given: Mapping[str, str]) -> Sources:
+    """The tokenizer's row with what is `given`; features are Inception's where neither says.
+
+    ValueError for an unknown field, and where images of this tokenizer can be compared to nothing.
+    """
+    row = asdict(WORLDS.get(tokenizer, Sources()))
+    for field in given:
+        if field not in row:
+            raise unknown("source", field, row)
+    chosen = Sources(**row | dict(given))
+    if chosen.real is None:
         raise ValueError(
-            f"there is no judge for images of the tokenizer {config.tokenizer!r}, only for {', '.join(WORLDS)}; "
-            "`orderhead sample` works with any body"
+            f"no real images ship for the tokenizer {tokenizer!r}, only for {', '.join(WORLDS)}; give --real FOLDER "
+            "--features inception --weights FILE (`orderhead sample` works with any body)"
         )
-    return WORLDS[config.tokenizer]
+    return chosen
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class World:
+    """The sources, opened. `classifier` is None where nobody recognises partial images; `classes` are the body's."""
+
+    real: RealImages
+    judge: Judge
+    classifier: PartialVisClassifier | None
+    classes: int
+
+    @classmethod
+    def of(cls, config: MARConfig, given: Mapping[str, str]) -> World:
+        """ValueError, before anything is computed, where a source is missing or does not fit the body."""
+        chosen = sources(config.tokenizer, given)
+        assert chosen.real
+        return cls(
+            _real(chosen.real, config), _judge(chosen, config), _classifier(chosen.classifier, config), config.classes
+        )
+
+    @property
+    def labels_M(self) -> Tensor | None:
+        """Classes of the real images, where as many are known as the body has."""
+        labels = self.real.labels_M
+        return labels if labels is not None and int(labels.max()) + 1 == self.classes else None
+
+    @cached_property
+    def seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Features and logits of all real images, by the judge on the default device."""
+        self.judge.network.to(default_device())
+        return judging.see(self.judge, self.real)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What can be measured here."""
+        return METRICS if self.judge.knows_classes else tuple(m for m in METRICS if m != "agreement")
+
+    @property
+    def left_out(self) -> list[str]:
+        """What cannot, each with its reason."""
+        reasons = {
+            "class agreement (the judge's outputs are not the body's classes)": not self.judge.knows_classes,
+            "AUC and AUAC (no classifier of partial images: --classifier)": self.classifier is None,
+            f"what real images score (their folder is not {self.classes} subfolders, one a class)": (
+                self.labels_M is None
+            ),
+        }
+        return [reason for reason, holds in reasons.items() if holds]
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Names and fingerprints, as they stand in the protocol of every result."""
+        recognising = None if self.classifier is None else fingerprint(self.classifier)
+        return {"real": self.real.identity, "judge": self.judge.identity, "classifier": recognising}
+
+
+def _real(name: str, config: MARConfig) -> RealImages:
+    made = load_tokenizer(config.tokenizer).config
+    if made.image_channels not in MODES:
+        raise ValueError(f"the body's images have {made.image_channels} channels; a judge reads grey or RGB images")
+    real = fashion_test() if name == "fashion-test" else read_folder(name, made.image_channels, made.image_size)
+    shape = (made.image_channels, made.image_size, made.image_size)
+    if isinstance(real, ImageSet) and real[:1].shape[1:] != shape:
+        raise ValueError(
+            f"{real.name} are no images of {' x '.join(map(str, shape))} as the body's; give --real FOLDER"
+        )
+    if len(real) < 2 * LEAST_IMAGES:
+        raise ValueError(f"{name} holds {len(real)} real images; a comparison takes at least {2 * LEAST_IMAGES}")
+    return real
+
+
+def _judge(chosen: Sources, config: MARConfig) -> Judge:
+    judge, channels = _named_judge(chosen), load_tokenizer(config.tokenizer).config.image_channels
+    classes_fit = judge.outputs == config.classes if judge.knows_classes else judge.outputs >= config.classes
+    if judge.channels not in (None, channels) or not classes_fit:
+        raise ValueError(
+            f"the judge {judge.name} reads {judge.channels or 'any'}-channel images of {judge.outputs} classes, "
+            f"the body draws {channels}-channel images of {config.classes}; choose other --features"
+        )
+    return judge
+
+
+def _named_judge(chosen: Sources) -> Judge:
+    if chosen.features in (None, "inception"):
+        if chosen.weights is None:
+            raise ValueError(f"features of inception need --weights {WEIGHTS}; get it from {WEIGHTS_FROM}")
+        return inception(chosen.weights)
+    if chosen.weights is not None:
+        raise ValueError(f"--weights are Inception's, but the features are {chosen.features}; add --features inception")
+    if "/" not in chosen.features and not Path(chosen.features).exists() and chosen.features not in shipped("metrics"):
+        raise unknown("features", chosen.features, ("inception", *shipped("metrics")))
+    return metric_net(chosen.features)
+
+
+def _classifier(name: str | None, config: MARConfig) -> PartialVisClassifier | None:
+    if name is None:
+        return None
+    classifier = load_classifier(name)
+    sizes = ("grid_h", "grid_w", "channels", "classes")
+    knows, drawn = ([getattr(c, size) for size in sizes] for c in (classifier.config, config))
+    if knows != drawn:
+        told = "rows, columns, channels, classes"
+        raise ValueError(f"the classifier {name} reads {told} {knows}, the body draws {drawn}; choose another")
+    return classifier
+
+
+@dataclass(frozen=True, eq=False)
 class Jury:
-    """The judge network, real images as it sees them, and real images again in the place of generated ones."""
+    """A world at work: the reference that generated images are compared with, and what `stand_ins` real ones score."""
 
-    judge: MetricNet
+    world: World
     reference: Reference
-    real: Judged
+    real: Mapping[str, float]
+    stand_ins: int
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        name = self.world.real.identity["name"]
+        return {"name": name, "n": len(self.reference), "stand_ins": self.stand_ins, "real": dict(self.real)}
 
     @classmethod
     def of(cls, world: World, n: int) -> Jury:
-        """`n` real images (at most half), classes in turn, stand for generated ones; the others are the reference."""
-        judge = judging.load_judge(world.judge)
-        images, labels = world.real()
-        order = in_turn(labels)
-        chosen, rest = order[: min(n, len(images) // 2)], order[min(n, len(images) // 2) :]
-        real = judging.judged(judge, images[chosen], labels[chosen])
-        return cls(judge, judging.reference(judge, images[rest], labels[rest]), real)
+        """`n` real images (at most half), classes in turn, stand for generated ones and are measured against the rest.
+
+        Generated images are compared with that rest too where images ship, so that both are measured alike, and with
+        all images of a folder, as published distances are.
+        """
+        features, logits = world.seen
+        if world.labels_M is None:
+            return cls(world, Reference(features), {}, 0)
+        order, k = in_turn(world.labels_M).numpy(), min(n, len(features) // 2)
+        rest = Reference(features[order[k:]])
+        chosen = Judged(features[order[:k]], logits[order[:k]], world.labels_M.numpy()[order[:k]])
+        real = {name: estimate.value for name, estimate in measure(chosen, rest, world.metrics).items()}
+        return cls(world, rest if isinstance(world.real, ImageSet) else Reference(features), real, k)
 
 
 def in_turn(labels_N: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,13 +20,29 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from orderhead.core import dist
 from orderhead.core.checkpoint import load_tensors, save_tensors
 from orderhead.core.device import default_device
+from orderhead.core.files import write_text
 from orderhead.core.rng import torch_generator
 from orderhead.data.loader import batch_indices
 
-Loss = Callable[[nn.Module, Tensor, torch.Generator], tuple[Tensor, dict[str, float]]]
-"""model, item indices (B,), generator -> scalar loss, further numbers to log."""
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss is given: the items, this step's randomness (a generator on the CPU), and how far the run is.
+
+    `progress` lies in [0, 1); `seen` images came before this batch.
+    """
+
+    index_B: Tensor
+    rng: torch.Generator
+    progress: float = 0.0
+    seen: int = 0
+
+
+Loss = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, float]]]
+"""model, batch -> scalar loss, further numbers to log."""
 
 Evaluation = Callable[[nn.Module, int], dict[str, float]]
 """the averaged model, images seen -> numbers to log."""
@@ -143,26 +159,36 @@ def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
         averaged.copy_(current)
 
 
+def _batch(config: LoopConfig, n: int, step: int) -> Batch:
+    """What this process sees at a step: its share of the batch, and randomness of its own where there are several."""
+    rank, world = dist.rank(), dist.world_size()
+    rng = torch_generator(config.seed, 1, step, *([rank] if world > 1 else []))
+    share = batch_indices(n, config.batch, config.seed, step)[rank::world]
+    return Batch(share, rng, step / config.steps, step * config.batch)
+
+
 def _step(run: _Run, config: LoopConfig, n: int, loss_of: Loss) -> dict[str, float]:
     """One update. TrainingDivergedError leaves the run as it was before the update."""
-    indices = batch_indices(n, config.batch, config.seed, run.step)
+    batch = _batch(config, n, run.step)
     for group in run.optimizer.param_groups:
         group["lr"] = config.lr(run.step)
     with torch.random.fork_rng(devices=[]):  # dropout, where a model has it, reads the global generator
         torch.manual_seed(torch_generator(config.seed, 2, run.step).initial_seed())
-        loss, logs = loss_of(run.model, indices, torch_generator(config.seed, 1, run.step))
+        loss, logs = loss_of(run.model, batch)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    total = loss.detach().clone()
+    dist.average([total, *(p.grad for p in run.named().values() if p.grad is not None)])
     norm = nn.utils.clip_grad_norm_(run.named().values(), config.clip)
-    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+    if not (torch.isfinite(total) and torch.isfinite(norm)):
         raise TrainingDivergedError(
-            f"the loss is {loss.item()} and the gradient norm {norm.item()} at step {run.step}; the last good "
+            f"the loss is {total.item()} and the gradient norm {norm.item()} at step {run.step}; the last good "
             f"checkpoint stands; lower base_lr (now {config.base_lr}) and start in another --out"
         )
     run.optimizer.step()
     run.step += 1
     _average(run.ema, run.model, min(config.ema_decay, run.step / (run.step + 9)))
-    return {"loss": loss.item(), "gradient_norm": norm.item(), "lr": config.lr(run.step - 1), **logs}
+    return {"loss": total.item(), "gradient_norm": norm.item(), "lr": config.lr(run.step - 1), **logs}
 
 
 def train(
@@ -173,31 +199,35 @@ def train(
     out: str | Path,
     every: Sequence[tuple[int, Evaluation]] = (),
     device: torch.device | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Train `model` on `n` items for `config.images` images; returns the averaged (EMA) model, in eval mode.
 
     `out` receives `last.safetensors` (model, average, optimizer), `log.jsonl` and TensorBoard's files; where it holds
     a checkpoint, the run goes on from there. `every` = pairs (images, evaluation of the averaged model); each is called
-    at the end too.
+    at the end too. `about` says what else decides the weights (JSON). Under torchrun every process takes its share of
+    each batch, and the first one evaluates and writes.
     TrainingDivergedError at a loss that is no number; ValueError where `out` holds a checkpoint of another recipe or of
     other settings.
     """
-    from torch.utils.tensorboard import SummaryWriter  # half a second to import
-
     out, device = Path(out), device or default_device()
     model = model.to(device)
-    settings = json.dumps({k: v for k, v in asdict(config).items() if k != "checkpoint_seconds"})
+    settings = json.dumps({k: v for k, v in asdict(config).items() if k != "checkpoint_seconds"} | dict(about or {}))
     run = _Run(model, deepcopy(model).eval(), _optimizer(model, config), settings)
     last = out / "last.safetensors"
     if last.exists():
         run.load(last)
+    dist.barrier()
+    first = dist.rank() == 0
+    diary = _Diary(out, run.step) if first else None
     started, saved_at = time.monotonic() - run.seconds, time.monotonic()
-    writer = SummaryWriter(str(out / "tensorboard"), purge_step=run.step)
-    bar = tqdm(total=config.steps, initial=run.step, desc=out.name, unit="step", smoothing=0.02)
+    bar = tqdm(total=config.steps, initial=run.step, desc=out.name, unit="step", smoothing=0.02, disable=not first)
     model.train()
     while run.step < config.steps:
         logs = _step(run, config, n, loss_of)
         bar.update()
+        if diary is None:
+            continue
         seen = run.step * config.batch
         last_step = run.step == config.steps
         evaluations = [fn for span, fn in every if last_step or seen // span > (seen - config.batch) // span]
@@ -206,17 +236,47 @@ def train(
         run.seconds = time.monotonic() - started
         if run.step % 50 == 0 or last_step or evaluations:
             bar.set_postfix(loss=f"{logs['loss']:.4f}")
-            _log(out, writer, {"step": run.step, "images": seen, "seconds": round(run.seconds, 1), **logs})
+            diary.write({"step": run.step, "images": seen, "seconds": round(run.seconds, 1), **logs})
         if time.monotonic() - saved_at > config.checkpoint_seconds or last_step:
             run.save(last)
             saved_at = time.monotonic()
     bar.close()
-    writer.close()
+    if diary is not None:
+        diary.close()
+    dist.barrier()
     return run.ema.eval()
 
 
-def _log(out: Path, writer: Any, logs: dict[str, float]) -> None:
-    with open(out / "log.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(logs) + "\n")
-    for name, value in logs.items():
-        writer.add_scalar(name, value, logs["step"])
+class _Diary:
+    """`log.jsonl` and TensorBoard's files, from `step` on."""
+
+    def __init__(self, out: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # half a second to import
+
+        self._path = out / "log.jsonl"
+        _rewind(self._path, step)
+        self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
+
+    def write(self, logs: dict[str, float]) -> None:
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(logs) + "\n")
+        for name, value in logs.items():
+            self._writer.add_scalar(name, value, logs["step"])
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _rewind(log: Path, step: int) -> None:
+    """Drop what was logged after the checkpoint of `step`: those steps come again. Half lines go too."""
+    if log.exists():
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        write_text(log, "".join(line + "\n" for line in lines if _logged_step(line) <= step))
+
+
+def _logged_step(line: str) -> float:
+    """The step of a line of the log; infinity where the line is damaged."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf

@@ -1,4 +1,4 @@
-"""What is minimised: each function closes over its data and maps (model, item indices, generator) to a loss.
+"""What is minimised: each function closes over its data and maps (model, batch) to a loss.
 
 Legend: B batch, L cells, C channels, M masked cells, R repeats of the diffusion loss.
 """
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from orderhead.body.diffusion import TIMESTEPS, Diffusion, loss_terms
 from orderhead.body.mar import MAR
 from orderhead.body.tokenizer import KLTokenizer
-from orderhead.training.loop import Loss
+from orderhead.training.loop import Batch, Loss
 
 
 def _edges(images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,7 +24,8 @@ def _edges(images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 def tokenizer_loss(images_NCHW: Tensor, kl_weight: float = 1e-4) -> Loss:
     """L1 of pixels and of their differences (for sharp edges), plus the KL of the latents to N(0, 1)."""
 
-    def loss(model: nn.Module, index_B: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        index_B, rng = batch.index_B, batch.rng
         assert isinstance(model, KLTokenizer)
         device = next(model.parameters()).device
         images = images_NCHW[index_B].to(device)
@@ -53,7 +54,8 @@ def _augmented(images_BCHW: Tensor, rng: torch.Generator, reach: int = 2) -> Ten
 def image_class_loss(images_NCHW: Tensor, labels_N: Tensor, smoothing: float = 0.05) -> Loss:
     """Cross-entropy of a classifier of pixels, on mirrored and shifted images."""
 
-    def loss(model: nn.Module, index_B: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        index_B, rng = batch.index_B, batch.rng
         device = next(model.parameters()).device
         images = _augmented(images_NCHW[index_B], rng).to(device)
         logits, labels = model(images), labels_N[index_B].to(device)
@@ -69,7 +71,8 @@ def partial_class_loss(tokens_NLC: Tensor, labels_N: Tensor, smoothing: float = 
     The study draws a ratio; that it is one a batch (so that no padding is fed) is ours.
     """
 
-    def loss(model: nn.Module, index_B: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        index_B, rng = batch.index_B, batch.rng
         device = next(model.parameters()).device
         B, L = len(index_B), tokens_NLC.shape[1]
         seen = math.ceil(L * (0.1 + 0.9 * torch.rand((), generator=rng).item()))
@@ -104,7 +107,8 @@ def body_loss(
     """
     process = Diffusion.cosine()
 
-    def loss(model: nn.Module, index_B: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        index_B, rng = batch.index_B, batch.rng
         assert isinstance(model, MAR)
         tokens, labels = tokens_NLC[index_B].to(model.device), labels_N[index_B]
         B, L, C = tokens.shape

@@ -1,0 +1,99 @@
+"""OrderHead: a small transformer that reads the body's conditions and scores every cell, higher = revealed earlier.
+
+Legend: B batch, L cells, D width of z, C token channels, W the head's width, R register tokens.
+"""
+
+# No `from __future__ import annotations` here: the hub's mixin reads the config's type off the signature.
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from orderhead.core.assets import load
+from orderhead.core.grid import Grid
+
+
+@dataclass(frozen=True)
+class OrderHeadConfig:
+    """Sizes; the default is the study's at MAR-B, 13,280,769 parameters. `depth=8` is its deep variant."""
+
+    grid_h: int = 16
+    grid_w: int = 16
+    z_width: int = 768
+    channels: int = 16
+    width: int = 512
+    depth: int = 4
+    heads: int = 8
+    mlp_ratio: float = 4.0
+    registers: int = 4
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.grid_h, self.grid_w)
+
+
+HEADS: Mapping[str, OrderHeadConfig] = {
+    "base": OrderHeadConfig(),
+    "tiny": OrderHeadConfig(grid_h=8, grid_w=8, z_width=128, channels=4, width=96, heads=4),
+}
+"""Body size -> the head that goes with it (`deep` is `replace(..., depth=8)`)."""
+
+
+class OrderHead(nn.Module, PyTorchModelHubMixin):
+    """Scores (B, L) from z (B, L, D): Linear, LayerNorm, registers in front, pre-norm ViT blocks, a two-layer MLP."""
+
+    def __init__(self, config: OrderHeadConfig = OrderHeadConfig()) -> None:
+        super().__init__()
+        self.config, W = config, config.width
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        self.z_proj, self.z_norm = nn.Linear(config.z_width, W), norm(W)
+        self.token_proj, self.token_norm = nn.Linear(config.channels, W), norm(W)
+        self.registers = nn.Parameter(torch.randn(1, config.registers, W) * 0.02)
+        self.pos_embed = nn.Parameter(torch.randn(1, config.registers + config.grid.L, W) * 0.02)
+        self.blocks = nn.ModuleList(
+            [
+                Block(W, config.heads, config.mlp_ratio, qkv_bias=True, norm_layer=norm)  # type: ignore[arg-type]
+                for _ in range(config.depth)
+            ]
+        )
+        self.score = nn.Sequential(nn.Linear(W, W // 2), nn.GELU(), nn.Linear(W // 2, 1))
+
+    def forward(self, z_BLD: Tensor, tokens_BLC: Tensor | None = None, given_BL: Tensor | None = None) -> Tensor:
+        """Raw scores (B, L). Where `given_BL` is True, the clean token stands in for z (the ground-truth curriculum).
+
+        ValueError where z is of another body's width or grid.
+        """
+        self.fits(z_BLD.shape[1], z_BLD.shape[2])
+        x = self.z_norm(self.z_proj(z_BLD))
+        if tokens_BLC is not None and given_BL is not None:
+            x = torch.where(given_BL[..., None], self.token_norm(self.token_proj(tokens_BLC)), x)
+        x = torch.cat([self.registers.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        return self.score(x[:, self.config.registers :]).squeeze(-1)
+
+    def fits(self, cells: int, z_width: int) -> None:
+        """ValueError unless the head reads a body of so many cells and such a decoder width."""
+        own = self.config
+        if (cells, z_width) != (own.grid.L, own.z_width):
+            raise ValueError(
+                f"this head reads {own.grid.L} cells of width {own.z_width}, the body gives {cells} of {z_width}; "
+                "take a head that was trained on this body"
+            )
+
+
+def deep(config: OrderHeadConfig) -> OrderHeadConfig:
+    """The same head with eight blocks (the study's `oracle_deep`)."""
+    return replace(config, depth=8)
+
+
+def load_head(name: str = "fashion-nonaligned") -> OrderHead:
+    """A trained head: a shipped name (`orderhead list heads`), a folder (from `orderhead train`), or a hub id.
+
+    ValueError for an unknown name (with the nearest match) or damaged files.
+    """
+    return load(OrderHead, "heads", name)

@@ -1,0 +1,41 @@
+"""A trained head as a policy, and the study's names for how often it is asked.
+
+Legend: B batch, L cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from orderhead.orders.head import OrderHead
+from orderhead.orders.state import DecodeState
+
+LEARNED: Mapping[str, int | str | None] = {
+    "learned": None,
+    "learned_fast": "fast",
+    "learned_semifast": "semifast-8",
+    "learned_slow": "slow",
+}
+"""Order name -> its `rescore` (None = as the settings say)."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Scores from the z that the sampler has anyway (the labelled half, where guidance computes two)."""
+
+    head: OrderHead
+
+    def __call__(self, state: DecodeState) -> Tensor:
+        assert state.z_BLD is not None
+        head = self.head.to(state.z_BLD.device)
+        with torch.no_grad():
+            return head(state.z_BLD.to(head.registers.dtype)).float()
+
+
+def learned(head: OrderHead) -> Learned:
+    """A policy for `sample(..., order=learned(head), rescore="slow")`. The head is put into eval mode."""
+    return Learned(head.eval())

@@ -1,0 +1,82 @@
+"""Section 3 of the study: thirteen ways to train a head, each against random on the body that it was trained with.
+
+heads/ROW (training, resumable) -> samples/ROW-MODE -> results.jsonl -> report.html. A row that is there is passed over,
+so a study that was stopped goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orderhead.body.load import load_body
+from orderhead.core.device import default_device
+from orderhead.core.names import lookup
+from orderhead.sampling.presets import preset
+from orderhead.sampling.sample import Settings
+from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
+from orderhead.studies.worlds import World
+from orderhead.training.head_recipes import Ground
+from orderhead.training.recipes import run_recipe
+from orderhead.training.variants import VARIANTS
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of the study is run: the scale of its recipes, images a row, and what else its settings change."""
+
+    recipe: str
+    images: int
+    settings: Mapping[str, Any]
+
+
+SCALES: Mapping[str, Scale] = {
+    "smoke": Scale("smoke", 10, {"steps": 8, "denoise_steps": 5}),
+    "mini": Scale("mini", 400, {}),
+    "full": Scale("full", 50_000, {}),
+}
+
+
+def variants(
+    out: str | Path,
+    scale: str = "mini",
+    only: Sequence[str] = (),
+    ground: Ground | None = None,
+    images: int | None = None,
+) -> Path:
+    """Train the rows (all, or those named) and measure each in the modes in which the document evaluated it.
+
+    `images` a row, where the scale's number is not wanted. ValueError for an unknown row or scale, and for `full`
+    without a ground.
+    """
+    size = lookup("scale", scale, SCALES)
+    for name in only:
+        lookup("row", name, VARIANTS)
+    if scale == "full" and ground is None:
+        raise ValueError("the study's full scale is MAR-B and ImageNet: give --body, --classifier and --images")
+    run = _baseline(Path(out), size, ground or Ground(), images or size.images)
+    execute(run)
+    for name in only or VARIANTS:
+        folder = run.out / "heads" / name
+        run_recipe(name, size.recipe, folder, ground=ground)
+        run = replace(run, arms={**run.arms, **_arms(run, name, folder)})
+        execute(run)
+    return run.out
+
+
+def _baseline(out: Path, size: Scale, ground: Ground, images: int) -> Comparison:
+    """The run with no row but random."""
+    body = load_body(ground.body).to(default_device())
+    settings = Settings(**preset(body.config) | dict(size.settings))
+    world = World.of(body.config, {})
+    return Comparison(out, "variants", ground.body, body, {BASELINE: Arm(settings)}, images, settings, world)
+
+
+def _arms(run: Comparison, name: str, folder: Path) -> dict[str, Arm]:
+    """A trained row's arms, one a mode; on its own body where that was trained too."""
+    row = VARIANTS[name]
+    body = load_body(str(folder / "body")).to(run.body.device) if row.body_mode == "full" else None
+    learned = replace(run.settings, order="learned", head=str(folder))
+    return {f"{name}-{mode}": Arm(replace(learned, rescore=mode), body) for mode in row.modes}

@@ -1,0 +1,87 @@
+"""Section 3 as a study: rows are trained, measured against random, and passed over when the study goes on."""
+
+import json
+
+import pytest
+import torch
+from worlds import fashion_body, few_real_images
+
+from orderhead.core.rng import torch_generator
+from orderhead.data import fashion
+from orderhead.studies import NAMES, STUDIES
+from orderhead.studies import variants as section3
+from orderhead.training.head_recipes import Ground
+from orderhead.training.variants import VARIANTS
+
+
+@pytest.fixture
+def ground(tmp_path, monkeypatch) -> Ground:
+    """A small untrained body, noise for training images, and few real images to be measured against."""
+    tokens = torch.randn(48, 64, 4, generator=torch_generator(0))
+    monkeypatch.setenv("ORDERHEAD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("orderhead.training.head_recipes.image_tokens", lambda *a: (tokens, torch.arange(48) % 10))
+    monkeypatch.setitem(
+        section3.SCALES, "smoke", section3.Scale("smoke", 10, {"steps": 8, "denoise_steps": 2, "cfg_scale": 2.0})
+    )
+    monkeypatch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
+    few_real_images()
+    return Ground(body=str(fashion_body(tmp_path)))
+
+
+def _rows(out) -> list[dict]:
+    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+
+
+def test_a_study_goes_on_row_by_row(tmp_path, ground, monkeypatch):
+    out = tmp_path / "out"
+    section3.variants(out, "smoke", ["oracle_aligned"], ground)
+    first = _rows(out)
+    assert {r["row"] for r in first} == {"random", "oracle_aligned-fast", "oracle_aligned-semifast-8"}
+    assert {"fd_minus_random", "auc_minus_random"} <= {r["metric"] for r in first if r["row"] != "random"}
+    head = next(r["protocol"] for r in first if r["row"] == "oracle_aligned-fast")
+    assert head["asked"] == "fast"
+    assert len(head["head_weights"]) == 16
+    trained = []
+    train = section3.run_recipe
+    monkeypatch.setattr(section3, "run_recipe", lambda name, *a, **k: trained.append(name) or train(name, *a, **k))
+    section3.variants(out, "smoke", ["oracle_aligned", "oracle_unfrozen", "v3_oracle_phase1b"], ground)
+    later = _rows(out)
+    assert later[: len(first)] == first
+    assert {r["row"] for r in later[len(first) :]} == {
+        "oracle_unfrozen-fast", "oracle_unfrozen-semifast-8", "v3_oracle_phase1b-slow"
+    }  # fmt: skip
+    unfrozen = next(r["protocol"] for r in later if r["row"] == "oracle_unfrozen-fast")
+    assert unfrozen["own_weights"] != unfrozen["weights"]
+
+
+def test_a_row_whose_head_has_changed_is_refused(tmp_path, ground):
+    out = tmp_path / "out"
+    section3.variants(out, "smoke", ["oracle_aligned"], ground)
+    run = json.loads((out / "run.json").read_text())
+    run["arms"]["oracle_aligned-fast"]["head_weights"] = "0" * 16
+    (out / "run.json").write_text(json.dumps(run))
+    with pytest.raises(ValueError, match="another head or body"):
+        section3.variants(out, "smoke", ["oracle_aligned"], ground)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"only": ["oracle_alignd"]}, "unknown row 'oracle_alignd'; did you mean 'oracle_aligned'"),
+        ({"scale": "middle"}, "unknown scale"),
+        ({"scale": "full"}, "give --body, --classifier and --images"),
+    ],
+)
+def test_bad_arguments_are_told_before_anything_is_trained(arguments, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        section3.variants(tmp_path, **{"scale": "smoke"} | arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_study_that_is_listed_can_be_run():
+    assert set(STUDIES) == set(NAMES)
+    assert all(callable(run) for run in STUDIES.values())
+
+
+def test_every_row_says_how_it_was_evaluated():
+    assert all(set(row.reported) <= set(row.modes) for row in VARIANTS.values())
