@@ -104,6 +104,15 @@ def test_sample_draws_a_grid(body: str, tmp_path: Path) -> None:
         assert picture.size == (3 * 10 + 2, 2 * 10 + 2)  # 3 columns, 8 pixels, 2 between
 
 
+@pytest.mark.parametrize("ending", ["PNG", "Gif", "NPZ"])
+def test_an_ending_may_be_in_capitals(ending: str, body: str, tmp_path: Path) -> None:
+    for case in (ending, ending.lower()):
+        assert main(["sample", "--body", body, *FAST, "-n", "1", "--out", str(tmp_path / case / f"s.{case}")]) == 0
+    upper, lower = tmp_path / ending / f"s.{ending}", tmp_path / ending.lower() / f"s.{ending.lower()}"
+    assert upper.read_bytes()[:4] == lower.read_bytes()[:4]
+    assert len(list(tmp_path.rglob("s.*"))) == 2
+
+
 def test_sample_animates_the_reveal(body: str, tmp_path: Path) -> None:
     argv = ["sample", "--body", body, *FAST, "-n", "1", "--order", "raster", "--out", str(tmp_path / "s.gif")]
     assert main(argv) == 0

@@ -82,9 +82,10 @@ def save_npz(samples: Samples, grid: Grid, path: Path) -> None:
     """`images` uint8 (N, H, W, C), `tokens` float32 (N, L, C), `order` (N, L), `counts` (T,), `labels` (N,)."""
     images = to_uint8(samples.images_BCHW).transpose(0, 2, 3, 1)
     tokens, trace = samples.tokens_BLC.float().cpu().numpy(), samples.trace
-    np.savez_compressed(
-        path, images=images, tokens=tokens, order=trace.order_BL, counts=trace.counts_T, labels=trace.labels_B
-    )
+    with open(path, "wb") as file:  # to a path that ends in .NPZ, NumPy would append .npz
+        np.savez_compressed(
+            file, images=images, tokens=tokens, order=trace.order_BL, counts=trace.counts_T, labels=trace.labels_B
+        )
 
 
 def save_folder(samples: Samples, folder: Path, start: int = 0) -> None:
@@ -106,14 +107,14 @@ def writer(out: str) -> Callable[[Settings, MAR, Tensor], None]:
     path = Path(out)
     if out.endswith("/") or path.is_dir() or not path.suffix:
         return partial(_write_folder, path)
-    if path.suffix not in EXPORTS:
+    if path.suffix.lower() not in EXPORTS:
         raise ValueError(f"--out ends in .png, .gif or .npz, or in / for a folder of PNG; got {out}")
     return partial(_write_file, path)
 
 
 def _write_file(path: Path, settings: Settings, body: MAR, labels_N: Tensor) -> None:
     with replacing(path) as temporary:  # opened first: a folder that cannot be written is told at once
-        EXPORTS[path.suffix](join(list(batches(settings, body, labels_N))), body.grid, temporary)
+        EXPORTS[path.suffix.lower()](join(list(batches(settings, body, labels_N))), body.grid, temporary)
 
 
 def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor) -> None:
