@@ -101,7 +101,10 @@ def test_sample_equals_the_library(body: str, tmp_path: Path) -> None:
 def test_sample_draws_a_grid(body: str, tmp_path: Path) -> None:
     assert main(["sample", "--body", body, *FAST, "-n", "5", "--out", str(tmp_path / "s.png")]) == 0
     with Image.open(tmp_path / "s.png") as picture:
-        assert picture.size == (3 * 10 + 2, 2 * 10 + 2)  # 3 columns, 8 pixels, 2 between
+        assert picture.size == (3 * 130 + 2, 2 * 130 + 2)  # 3 columns, 16 times 8 pixels, 2 between
+        pixels = np.asarray(picture)[2:130, 2:130]
+    assert (pixels == pixels[::16, ::16].repeat(16, 0).repeat(16, 1)).all()
+    assert len(np.unique(pixels)) > 1
 
 
 @pytest.mark.parametrize("ending", ["PNG", "Gif", "NPZ"])

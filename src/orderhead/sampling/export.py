@@ -31,7 +31,7 @@ from orderhead.sampling.trace import Trace
 
 BATCH = 16
 GIF_SECONDS, GIF_HOLD_SECONDS = 3.0, 1.5
-GIF_SIDE = 128  # images smaller than this are enlarged in animations
+SHOWN_SIDE = 128  # images smaller than this are enlarged where they are to be looked at
 
 
 def batches(settings: Settings, body: MAR, labels_N: Tensor, start: int = 0, batch: int = BATCH) -> Iterator[Samples]:
@@ -63,16 +63,21 @@ def picture(images_NCHW: Tensor, padding: int = 2) -> Image.Image:
     return Image.fromarray(sheet.permute(1, 2, 0).numpy())
 
 
+def enlarged(images_NCHW: Tensor) -> Tensor:
+    """Every pixel a square of pixels, as large as leaves an image's width at or below `SHOWN_SIDE`."""
+    factor = max(1, SHOWN_SIDE // images_NCHW.shape[-1])
+    return images_NCHW.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+
+
 def save_png(samples: Samples, grid: Grid, path: Path) -> None:
     """All images in one picture."""
-    picture(samples.images_BCHW).save(path, format="PNG")
+    picture(enlarged(samples.images_BCHW)).save(path, format="PNG")
 
 
 def save_gif(samples: Samples, grid: Grid, path: Path) -> None:
     """The images as they are revealed, step by step; the last frame stays a while."""
     frames = reveal_frames(samples, grid)
-    factor = max(1, GIF_SIDE // frames[0].shape[-1])
-    first, *rest = [picture(frame.repeat_interleave(factor, 2).repeat_interleave(factor, 3)) for frame in frames]
+    first, *rest = [picture(enlarged(frame)) for frame in frames]
     each = max(40, round(1000 * GIF_SECONDS / len(frames)))
     durations = [each] * len(rest) + [round(1000 * GIF_HOLD_SECONDS)]
     first.save(path, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
