@@ -140,6 +140,27 @@ def test_a_folder_of_images_goes_on_where_it_was_stopped(body: str, tmp_path: Pa
     assert main(argv) == 0  # nothing is left to do
 
 
+def test_a_folder_takes_more_images(body: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second way: all of them at once."""
+    for name, numbers in (("grown", ("2", "5")), ("whole", ("5",))):
+        for n in numbers:
+            assert main(["sample", "--body", body, *FAST, "-n", n, "--out", f"{tmp_path / name}/"]) == 0
+    assert json.loads((tmp_path / "grown/settings.json").read_text())["labels"] == [0, 1, 2, 0, 1]
+    grown, whole = ([np.asarray(Image.open(p)).astype(int) for p in sorted((tmp_path / n).glob("*.png"))]
+                    for n in ("grown", "whole"))  # fmt: skip
+    assert len(grown) == len(whole) == 5
+    assert max(abs(a - b).max() for a, b in zip(grown, whole, strict=True)) <= 1  # rounded
+    capsys.readouterr()
+    for other in (["-n", "2"], ["-n", "6", "--labels", "1,0"], ["-n", "6", "--seed", "1"]):
+        assert main(["sample", "--body", body, *FAST, *other, "--out", f"{tmp_path}/grown/"]) == 2
+        assert "other settings or weights, or more images" in one_line(capsys.readouterr().err)
+
+
+def test_one_stream_of_random_numbers_takes_no_more_images(body: str, tmp_path: Path) -> None:
+    argv = ["sample", "--body", body, *FAST, "--rng", "official", "--out", f"{tmp_path}/pictures/"]
+    assert [main([*argv, "-n", n]) for n in ("2", "2", "5")] == [0, 0, 2]
+
+
 @pytest.mark.parametrize("model", ["body", "tokenizer"])
 def test_a_folder_of_images_does_not_go_on_with_other_weights(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,7 +124,7 @@ def _write_file(path: Path, settings: Settings, body: MAR, labels_N: Tensor) -> 
 
 
 def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor) -> None:
-    """One PNG an image. What a stopped run has written is kept.
+    """One PNG an image. What a stopped run, or one of fewer images, has written is kept.
 
     ValueError where it was of other settings, or of a body or tokenizer with other weights.
     """
@@ -132,8 +133,10 @@ def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor)
         "body": asdict(body.config), "weights": weights, "settings": asdict(settings), "labels": labels_N.tolist(),
     }  # fmt: skip
     file = folder / "settings.json"
-    if file.is_file() and read_json(file) != json.loads(json.dumps(record)):
-        raise ValueError(f"{folder} holds images of other settings or weights (settings.json); choose another --out")
+    if file.is_file() and not _continues(json.loads(json.dumps(record)), read_json(file)):
+        raise ValueError(
+            f"{folder} holds images of other settings or weights, or more images (settings.json); choose another --out"
+        )
     write_json(file, record)
     done = 0
     while settings.rng != "official" and (folder / f"{done:05d}.png").is_file():
@@ -141,6 +144,17 @@ def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor)
     for samples in batches(settings, body, labels_N, done):
         save_folder(samples, folder, done)
         done += len(samples.tokens_BLC)
+
+
+def _continues(record: dict[str, Any], found: dict[str, Any]) -> bool:
+    """Whether the images of `found` are the first ones of `record`: an image is a function of seed, number and label.
+
+    Under the published stream of random numbers it is not: there each depends on how many there are.
+    """
+    labels = found.get("labels")
+    if isinstance(labels, list) and record["settings"]["rng"] != "official":
+        record = record | {"labels": record["labels"][: len(labels)]}
+    return record == found
 
 
 @contextmanager
