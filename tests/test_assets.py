@@ -12,7 +12,6 @@ from orderhead.metrics.judge import load_judge
 from orderhead.oracles.load import load_classifier
 from orderhead.orders.head import load_head
 from orderhead.sampling import sample
-from orderhead.sampling.presets import preset
 from orderhead.training import evaluations, recipes
 
 MODELS = {"bodies": load_body, "tokenizers": load_tokenizer, "classifiers": load_classifier, "metrics": load_judge}
@@ -96,6 +95,6 @@ def test_the_body_draws_the_garment_that_was_asked_for():
     assert body.config.class_names == fashion.CLASS_NAMES
     assert body.config == recipes.RECIPES["fashion-body"].build().config
     labels = torch.arange(60) % 10
-    images = sample(body, labels, "random", **preset("fashion"), seed=7).images_BCHW
+    images = sample(body, labels, "random", seed=7).images_BCHW
     hits = (load_judge("fashion").classify(images)[1].argmax(1) == labels).sum().item()
     assert hits >= 48

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import inspect
 import json
 import os
 import pickle
@@ -18,7 +19,7 @@ import torch
 from worlds import COMMAND, fashion_body, few_real_images, one_line, tiny_body
 
 import orderhead
-from orderhead.cli import main
+from orderhead.cli import VERBS, main
 from orderhead.core import results
 from orderhead.data import fashion as data
 
@@ -60,8 +61,11 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         (["list", "order"], "did you mean 'orders'?"),
         (["list", "orders", "more"], "more"),
         (["lint", "--order", "multiscal"], "did you mean 'multiscale'?"),
+        (["lint", "--cfg", "nan"], "cfg_scale lies in [0, 100]"),
         (["lint", "--grid", "16"], "for example 16x16"),
         (["lint", "--grid", "0x4"], "at least one row"),
+        (["lint", "--grid", "100000x100000"], "at most 16,384 cells"),
+        (["lint", "--grid", "128x129"], "at most 16,384 cells"),
         (["lint", "--grid", "4x4", "--steps", "17"], "steps lies in [1, 16]"),
         (["lint", "--grid", "4x4", "--steps", "0"], "steps lies in [1, 16]"),
         (["train", "fashion-bdy"], "did you mean 'fashion-body'?"),
@@ -80,6 +84,46 @@ def test_words(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("empty", ["", " ", ",,"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["sample", "--out", ""],
+        ["sample", "--out", "x.png", "--labels", ""],
+        ["sample", "--out", "x.png", "--body", ""],
+        ["sample", "--out", "x.png", "--order", ""],
+        ["sample", "--out", "x.png", "--tokenizer", ""],
+        ["demo", "--out", ""],
+        ["compare", "--out", ""],
+        ["compare", "--out", "x", "--orders", ""],
+        ["lint", "--order", ""],
+        ["study", "variants", "--only", ""],
+        ["import", "x.pth", "--out", ""],
+        ["train", "fashion-body", "--out", ""],
+        ["report", ""],
+    ],
+)
+def test_empty_words(
+    argv: list[str], empty: str, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unset variable in a script is not a default."""
+    monkeypatch.chdir(tmp_path)
+    named = argv[-2] if argv[-2].startswith("--") else "folder"
+    assert f"{named} names nothing, got {empty!r}; see" in refused(*argv[:-1], empty)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", VERBS.values())
+def test_no_default_is_an_empty_word(verb: Callable[..., None]) -> None:
+    """It would be refused like one."""
+    assert [p.name for p in inspect.signature(verb).parameters.values() if p.default == ""] == []
+
+
+@pytest.mark.parametrize(("option", "said"), [("--schedule", "schedule"), ("--rescore", "rescore mode")])
+def test_empty_words_of_the_sampling_options(option: str, said: str, body: str, refused: Callable[..., str]) -> None:
+    assert f"unknown {said} ''" in refused("sample", "--body", body, *FAST, option, "", "--out", "x.png")
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -89,12 +133,18 @@ def test_words(
         (["--labels", "-2"], "-1 for no class"),
         (["--steps", "17"], "steps lies in [1, 16]"),
         (["--steps", "0"], "steps lies in [1, 16]"),
-        (["--schedule", "3,4"], "sum to 16"),
+        (["--schedule", "3,4,5,6"], "sum to 16"),
         (["--schedule", "cosin"], "did you mean 'cosine'?"),
         (["--rescore", "quick"], "unknown rescore mode"),
         (["--rescore", "5"], "rescore lies in [1, steps = 4]"),
         (["--denoise-steps", "0"], ""),
-        (["--temperature", "-1"], "temperature >= 0"),
+        (["--temperature", "1e9"], "temperature lies in [0, 10]"),
+        (["--cfg", "-1"], "cfg_scale lies in [0, 100]"),
+        (["--cfg", "inf"], "cfg_scale lies in [0, 100]"),
+        (["--schedule", "1,3,12"], "the schedule has 3 steps of its own, got steps 4"),
+        (["--schedule", "one_by_one"], "the schedule has 16 steps of its own, got steps 4"),
+        (["--order", "ar_raster"], "the schedule has 16 steps of its own, got steps 4"),
+        (["--temperature", "-1"], "temperature lies in [0, 10]"),
         (["--seed", "-1"], "[0, 2**32)"),
         (["-n", "0"], "at least 1"),
         (["-n", "-3"], "at least 1"),
@@ -153,6 +203,54 @@ def test_damaged_body_folder(damage: str, body: str, refused: Callable[..., str]
     assert ("should hold a JSON object, got [3]" in said) == (damage == "no object")
 
 
+@pytest.mark.parametrize(
+    "name", [None, 3, "", " ", "/nonexistent", "./none", "../none/body", "none/of/these", "fashon"]
+)
+def test_a_body_that_is_not_there(name: object) -> None:
+    """Nobody asks the hub for what cannot be a hub id."""
+    with pytest.raises(ValueError, match=r"a shipped name, a folder or a hub id|unknown body 'fashon'"):
+        orderhead.load_body(name)
+
+
+def test_a_hub_id(body: str, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub is asked once, its reason is told whole, and what it gives is loaded like a folder."""
+    reason = "Got: ConnectError: " + "all of the words that the hub has to say about an absent network " * 3
+    asked = []
+
+    def absent(name: str, **_: object) -> str:
+        asked.append(name)
+        raise OSError(reason + "\nand more")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", absent)
+    said = refused("sample", "--body", "owner/name", "--out", "x.png")
+    assert f"there is no folder owner/name, and the hub gives no body of that name: {reason}and more" in said
+    assert asked == ["owner/name"]
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: body)
+    assert orderhead.load_body("owner/name").config == orderhead.load_body(body).config
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"encoder_width": "64"}, "config.json wants encoder_width as int, got '64'"),
+        ({"classes": 3.5}, "config.json wants classes as int, got 3.5"),
+        ({"token_bound": "4"}, "config.json wants token_bound as float | None, got '4'"),
+        ({"class_names": "bag"}, "config.json wants class_names as tuple"),
+        ({"channels": 5}, "size mismatch for z_proj.weight"),
+        ({"decoder_depth": 2}, 'Missing key(s) in state_dict: "decoder_blocks.1.'),
+    ],
+)
+def test_a_config_that_does_not_fit(changes: dict, said: str, body: str, tmp_path: Path) -> None:
+    """The cause is told, and no word of it is cut in two."""
+    config = json.loads((Path(body) / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    (tmp_path / "model.safetensors").write_bytes((Path(body) / "model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match=f"^cannot load MAR from {tmp_path}") as found:
+        orderhead.load_body(str(tmp_path))
+    assert said in str(found.value)
+    assert "\n" not in str(found.value)
+
+
 class _Code:
     """A pickle of this makes a file when it is loaded by a reader that trusts it."""
 
@@ -208,11 +306,11 @@ def _writers(body: str, out: str) -> list[list[str]]:
 
 def test_a_path_below_a_file(body: str, refused: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for argv in _writers(body, str(tmp_path / "file")):
-        said = refused(*argv)
-        assert "cannot write" in said
-        assert str(tmp_path / "file") in said
-        assert "choose another --out" in said
+    for below in ("file", "file/deeper"):
+        for argv in _writers(body, str(tmp_path / below)):
+            assert refused(*argv) == (
+                f"orderhead: cannot write {argv[-1]}: {tmp_path}/file is a file, not a folder; choose another --out"
+            )
 
 
 def test_import_below_a_file(body: str, refused: Callable[..., str], tmp_path: Path) -> None:
@@ -356,7 +454,7 @@ def test_ctrl_c_while_measuring(
         (["--steps", "65"], "steps lies in [1, 64]"),
         (["--seed", "-1"], "[0, 2**32)"),
         (["--rescore", "quick"], "unknown rescore mode"),
-        (["--temperature", "-1"], "temperature >= 0"),
+        (["--temperature", "-1"], "temperature lies in [0, 10]"),
         (["--denoise-steps", "0"], "1"),
         (["--denoise-steps", "0", "--solver", "dpm"], "1"),
     ],
@@ -379,8 +477,7 @@ def test_compare_below_a_file(fashion: str, refused: Callable[..., str], tmp_pat
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
         said = refused(*_compare(fashion, out))
-        assert f"cannot write {out}: " in said
-        assert "choose another --out" in said
+        assert f"cannot write {out}: {tmp_path}/file is a file, not a folder; choose another --out" in said
 
 
 def test_a_disk_that_fills_up_during_compare(

@@ -1,25 +1,30 @@
 """The command: help without torch, and every verb's result in its files."""
 
 import argparse
+import dataclasses
+import inspect
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageSequence
-from worlds import NAMES, one_line, tiny_body
+from worlds import NAMES, fashion_body, one_line, tiny_body
 
 import orderhead
 from orderhead import cli, console
+from orderhead.body.mar import MARConfig
 from orderhead.catalogue import KINDS
 from orderhead.cli import VERBS, main
 from orderhead.core.checkpoint import load_tensors, save_tensors
 from orderhead.orders.learned import LEARNED
 from orderhead.orders.policy import POLICIES
-from orderhead.sampling.presets import PRESETS, preset
+from orderhead.sampling.presets import PRESETS, STUDY, preset
+from orderhead.studies.compare import compare
 
 FAST = ("--steps", "4", "--denoise-steps", "2", "--cfg", "2")
 
@@ -83,9 +88,10 @@ def test_an_image_does_not_depend_on_how_many_are_asked_for(body: str, tmp_path:
 
 
 def test_sample_equals_the_library(body: str, tmp_path: Path) -> None:
-    found = arrays(body, tmp_path / "s.npz", "-n", "3", "--schedule", "1,5,10", "--seed", "7", "--rescore", "slow")
+    more = ("--steps", "3", "--schedule", "1,5,10", "--seed", "7", "--rescore", "slow")
+    found = arrays(body, tmp_path / "s.npz", "-n", "3", *more)
     samples = orderhead.sample(
-        orderhead.load_body(body), [0, 1, 2], steps=4, denoise_steps=2, cfg_scale=2.0, schedule=(1, 5, 10), seed=7,
+        orderhead.load_body(body), [0, 1, 2], denoise_steps=2, cfg_scale=2.0, schedule=(1, 5, 10), seed=7,
         rescore="slow",
     )  # fmt: skip
     np.testing.assert_allclose(found["tokens"], samples.tokens_BLC, atol=1e-5)
@@ -95,7 +101,19 @@ def test_sample_equals_the_library(body: str, tmp_path: Path) -> None:
 def test_sample_draws_a_grid(body: str, tmp_path: Path) -> None:
     assert main(["sample", "--body", body, *FAST, "-n", "5", "--out", str(tmp_path / "s.png")]) == 0
     with Image.open(tmp_path / "s.png") as picture:
-        assert picture.size == (3 * 10 + 2, 2 * 10 + 2)  # 3 columns, 8 pixels, 2 between
+        assert picture.size == (3 * 130 + 2, 2 * 130 + 2)  # 3 columns, 16 times 8 pixels, 2 between
+        pixels = np.asarray(picture)[2:130, 2:130]
+    assert (pixels == pixels[::16, ::16].repeat(16, 0).repeat(16, 1)).all()
+    assert len(np.unique(pixels)) > 1
+
+
+@pytest.mark.parametrize("ending", ["PNG", "Gif", "NPZ"])
+def test_an_ending_may_be_in_capitals(ending: str, body: str, tmp_path: Path) -> None:
+    for case in (ending, ending.lower()):
+        assert main(["sample", "--body", body, *FAST, "-n", "1", "--out", str(tmp_path / case / f"s.{case}")]) == 0
+    upper, lower = tmp_path / ending / f"s.{ending}", tmp_path / ending.lower() / f"s.{ending.lower()}"
+    assert upper.read_bytes()[:4] == lower.read_bytes()[:4]
+    assert len(list(tmp_path.rglob("s.*"))) == 2
 
 
 def test_sample_animates_the_reveal(body: str, tmp_path: Path) -> None:
@@ -122,6 +140,27 @@ def test_a_folder_of_images_goes_on_where_it_was_stopped(body: str, tmp_path: Pa
     assert main(argv) == 0  # nothing is left to do
 
 
+def test_a_folder_takes_more_images(body: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second way: all of them at once."""
+    for name, numbers in (("grown", ("2", "5")), ("whole", ("5",))):
+        for n in numbers:
+            assert main(["sample", "--body", body, *FAST, "-n", n, "--out", f"{tmp_path / name}/"]) == 0
+    assert json.loads((tmp_path / "grown/settings.json").read_text())["labels"] == [0, 1, 2, 0, 1]
+    grown, whole = ([np.asarray(Image.open(p)).astype(int) for p in sorted((tmp_path / n).glob("*.png"))]
+                    for n in ("grown", "whole"))  # fmt: skip
+    assert len(grown) == len(whole) == 5
+    assert max(abs(a - b).max() for a, b in zip(grown, whole, strict=True)) <= 1  # rounded
+    capsys.readouterr()
+    for other in (["-n", "2"], ["-n", "6", "--labels", "1,0"], ["-n", "6", "--seed", "1"]):
+        assert main(["sample", "--body", body, *FAST, *other, "--out", f"{tmp_path}/grown/"]) == 2
+        assert "other settings or weights, or more images" in one_line(capsys.readouterr().err)
+
+
+def test_one_stream_of_random_numbers_takes_no_more_images(body: str, tmp_path: Path) -> None:
+    argv = ["sample", "--body", body, *FAST, "--rng", "official", "--out", f"{tmp_path}/pictures/"]
+    assert [main([*argv, "-n", n]) for n in ("2", "2", "5")] == [0, 0, 2]
+
+
 @pytest.mark.parametrize("model", ["body", "tokenizer"])
 def test_a_folder_of_images_does_not_go_on_with_other_weights(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -144,11 +183,60 @@ def test_sample_takes_the_published_stream_of_random_numbers(body: str, tmp_path
     assert found["order"][0].tolist() == shuffled[::-1].tolist()  # the published code generates from the tail
 
 
-def test_presets() -> None:
-    assert preset("fashion") == PRESETS["fashion"]
-    assert preset("some/folder") == {"steps": 64, "denoise_steps": 100, "cfg_scale": 2.9, "cfg_schedule": "linear"}
-    preset("fashion")["steps"] = 0
+def test_presets(body: str) -> None:
+    fashion, tiny = orderhead.load_body().config, orderhead.load_body(body).config
+    assert preset(fashion) == PRESETS["fashion"]
+    assert preset(tiny) == preset(MARConfig()) == {"steps": 64, "denoise_steps": 100, "cfg_scale": 2.9}
+    preset(fashion)["steps"] = 0
     assert PRESETS["fashion"]["steps"] > 0
+
+
+@pytest.mark.parametrize("tokenizer", ["fashion", "tiny"])
+def test_what_nobody_says_goes_by_the_bodys_tokenizer(
+    tokenizer: str, body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command and the library agree, whatever the body's folder is called and whoever decodes its tokens."""
+    seen = []
+
+    def stop(settings: orderhead.Settings, *_: object) -> None:
+        seen.append(settings)
+        raise NotImplementedError
+
+    for name in ("orderhead.sampling.sample", "orderhead.sampling.export"):
+        monkeypatch.setattr(sys.modules[name], "run", stop)
+    folder = str(fashion_body(tmp_path)) if tokenizer == "fashion" else body
+    with pytest.raises(NotImplementedError):
+        orderhead.sample(orderhead.load_body(folder), [0, 1])
+    with pytest.raises(NotImplementedError):
+        main(["sample", "--body", folder, "--tokenizer", f"{body}/../tokenizer", "--out", str(tmp_path / "s.npz")])
+    library, command = seen
+    assert library == dataclasses.replace(command, rescore=1)
+    found = (library.steps, library.denoise_steps, library.cfg_scale)
+    assert found == {"fashion": (16, 25, 4.0), "tiny": (16, 100, 2.9)}[tokenizer]  # the tiny body has 16 cells
+
+
+def test_compare_takes_the_preset_of_a_trained_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    def stop(*_: object, **settings: object) -> None:
+        seen.update(settings)
+        raise NotImplementedError
+
+    monkeypatch.setattr("orderhead.studies.compare.compare", stop)
+    with pytest.raises(NotImplementedError):
+        main(["compare", "--body", str(fashion_body(tmp_path)), "--cfg", "2", "--out", str(tmp_path / "out")])
+    assert (seen["steps"], seen["denoise_steps"], seen["cfg_scale"]) == (16, 25, 2.0)
+
+
+def test_help_tells_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("sample", "compare"):
+        assert main([verb, "--help"]) == 0
+        told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert PRESETS.keys() == {"fashion", "kl16"}
+        for words, row in (("{} steps, {} denoising steps, cfg {:g} (fashion)", PRESETS["fashion"]),
+                           ("{}, {}, {:g} (kl16 and all others)", STUDY)):  # fmt: skip
+            assert words.format(row["steps"], row["denoise_steps"], row["cfg_scale"]) in told
+    assert f"Images an order, {inspect.signature(compare).parameters['images'].default} where" in told
 
 
 # lint, list, import, train, report.
@@ -158,16 +246,34 @@ def test_lint_json(capsys: pytest.CaptureFixture[str]) -> None:
     """Raster's figure is the definitions': 179 pairs on 16 x 16 in 64 steps."""
     assert main(["lint", "--order", "raster,random", "--grid", "16x16", "--steps", "64", "--json"]) == 0
     raster, random = json.loads(capsys.readouterr().out)
-    assert list(raster) == ["order", "same_step_pairs", "visible_neighbours", "mean_guidance", "entropy_bits"]
+    assert list(raster) == [
+        "order", "same_step_pairs", "visible_neighbours", "mean_guidance", "guidance_spread", "entropy_bits",
+    ]  # fmt: skip
     assert (raster["order"], raster["same_step_pairs"], raster["entropy_bits"]) == ("raster", 179, 0)
     assert 10 < random["same_step_pairs"] < 20
 
 
 def test_lint_all_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lint", "--grid", "4x4", "--steps", "4"]) == 0
-    head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split()[:2] == ["order", "same_step_pairs"]
+    table, legend = capsys.readouterr().out.split("\n\n")
+    head, *rows = table.splitlines()
     assert {row.split()[0] for row in rows} == set(POLICIES)
+    assert head.split() == ["order", *(line.split()[0] for line in legend.splitlines())]
+    assert main(["lint", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(line in told for line in legend.splitlines())
+
+
+def test_lint_takes_a_guidance_scale_and_as_many_steps_as_there_are_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    """The second way: guidance above 1 goes with cfg - 1."""
+    found = []
+    for cfg in ("2", "4"):
+        assert main(["lint", "--order", "raster", "--grid", "4x4", "--cfg", cfg, "--json"]) == 0
+        found += json.loads(capsys.readouterr().out)
+    assert found[0]["same_step_pairs"] == 0  # 16 steps
+    assert found[0]["guidance_spread"] > 0.1
+    for figure, at_none in (("mean_guidance", 1), ("guidance_spread", 0)):
+        assert found[1][figure] - at_none == pytest.approx(3 * (found[0][figure] - at_none), abs=2e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -85,8 +85,9 @@ def test_an_image_does_not_depend_on_its_batch(body, name):
 @pytest.mark.parametrize("cfg_schedule", ["linear", "constant", "equalized"])
 @pytest.mark.parametrize("name", POLICIES)
 def test_cfg_1_is_no_guidance(body, name, cfg_schedule):
-    plain_run = sample(body, [0, 3], name, **CHEAP)
-    assert torch.equal(plain_run.tokens_BLC, sample(body, [0, 3], name, cfg_schedule=cfg_schedule, **CHEAP).tokens_BLC)
+    plain_run = sample(body, [0, 3], name, cfg_scale=1, **CHEAP)
+    unguided = sample(body, [0, 3], name, cfg_scale=1, cfg_schedule=cfg_schedule, **CHEAP)
+    assert torch.equal(plain_run.tokens_BLC, unguided.tokens_BLC)
     nearly = sample(body, [0, 3], name, cfg_scale=1 + 1e-7, cfg_schedule=cfg_schedule, **CHEAP)
     assert same(plain_run.tokens_BLC, nearly.tokens_BLC, 1e-3)
 
@@ -126,6 +127,42 @@ def test_a_policy_that_diverged_is_named(body):
         sample(body, [0], lambda state: torch.full((1, 15), torch.nan), **CHEAP)
 
 
+@pytest.mark.parametrize("guidance", [{}, {"cfg_scale": 2.0, "cfg_schedule": "equalized"}])
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (None, "real numbers, higher = earlier; got NoneType"),
+        ([0.0] * 15, "got list"),
+        (torch.zeros(1, 15, dtype=torch.complex64), "got torch.complex64"),
+        (np.array([["first"] * 15]), "got <U5"),
+        (torch.zeros(15), "one a cell"),
+        (np.full((1, 15), np.nan), "one a cell|NaN"),
+    ],
+)
+def test_a_policy_that_gives_no_scores_is_named(body, answer, said, guidance):
+    """With equalized guidance it is first asked for pilot orders, 32 images at a time."""
+    with pytest.raises(ValueError, match=said):
+        sample(body, [0], lambda state: answer, **CHEAP | guidance)
+
+
+@pytest.mark.parametrize(
+    "kind", [np.float64, np.float16, np.int64, np.uint8, torch.float64, torch.float16, torch.int32]
+)
+def test_scores_of_any_real_kind_will_do(body, kind):
+    falling = np.tile(np.arange(15)[::-1], (2, 1))  # a view with a negative stride
+
+    def policy(state):
+        return torch.tensor(falling.copy(), dtype=kind) if isinstance(kind, torch.dtype) else falling.astype(kind)
+
+    assert (sample(body, [0, 1], policy, **CHEAP).trace.order_BL == np.arange(15)).all()
+    assert (sample(body, [0, 1], lambda state: falling, **CHEAP).trace.order_BL == np.arange(15)).all()
+
+
+def test_an_order_is_a_name_or_a_callable(body):
+    with pytest.raises(ValueError, match="an order is a name or a callable"):
+        sample(body, [0], None, **CHEAP)
+
+
 def test_ties_go_to_the_lower_raster_index_and_infinite_scores_are_fine():
     mask = torch.tensor([[False, True, True, True]])
     assert top_masked(torch.zeros(1, 4), mask, 2).tolist() == [[False, True, True, False]]
@@ -156,6 +193,35 @@ def test_inpainting_wants_equally_many_unknown_cells(body):
         sample(body, [0, 1], known=(torch.zeros(2, 15, 4), mask), **CHEAP)
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_known_tokens_are_finite(body, bad):
+    """What stands in cells that are to be generated is not read."""
+    tokens, mask = torch.zeros(15, 4), torch.arange(15) >= 3
+    tokens[3:] = bad
+    assert sample(body, [0, 1], known=(tokens.numpy(), mask.numpy()), **CHEAP).tokens_BLC.isfinite().all()
+    tokens[2, 1] = bad
+    with pytest.raises(ValueError, match="a known token is NaN or infinite"):
+        sample(body, [0, 1], known=(tokens, mask), **CHEAP)
+
+
+def test_a_trace_lists_known_cells_first_as_step_minus_1(body):
+    mask = torch.arange(15) % 2 == 0
+    trace = sample(body, [0, 1], known=(torch.zeros(15, 4), mask), **CHEAP).trace
+    assert (trace.order_BL[:, :7] == np.arange(1, 15, 2)).all()
+    first = trace.order_BL[:, 15 - trace.counts_T.sum()]
+    assert (np.take_along_axis(trace.step_BL, trace.order_BL, 1)[:, :8] == [-1] * 7 + [0]).all()
+    assert mask.numpy()[first].all()
+
+
+def test_inpainting_takes_no_more_steps_than_there_are_unknown_cells(body):
+    """Unless it is told to."""
+    known = (torch.zeros(15, 4), torch.arange(15) >= 12)
+    samples = sample(body, [0, 1], known=known, denoise_steps=2, x0_bound=3.0)
+    assert samples.trace.counts_T.tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match=r"steps lies in \[1, 3\]"):
+        sample(body, [0, 1], known=known, steps=4)
+
+
 # Schedules.
 
 
@@ -182,6 +248,15 @@ def test_the_cosine_schedule_keeps_what_the_formula_keeps():
 def test_a_schedule_that_does_not_fit_is_refused(body, bad):
     with pytest.raises(ValueError, match=r"steps|explicit|cosine"):
         sample(body, [0], **CHEAP | bad)
+
+
+@pytest.mark.parametrize(("schedule", "own"), [((4, 11), 2), ("one_by_one", 15)])
+def test_steps_that_the_schedule_would_ignore_are_refused(body, schedule, own):
+    for steps in (None, own):
+        trace = sample(body, [0], schedule=schedule, steps=steps, denoise_steps=2, x0_bound=3.0).trace
+        assert len(trace.counts_T) == own
+    with pytest.raises(ValueError, match=f"the schedule has {own} steps of its own, got steps 5"):
+        sample(body, [0], schedule=schedule, steps=5)
 
 
 def test_semifast_asks_at_every_eighth_of_64():
@@ -278,7 +353,7 @@ def test_the_bound_and_the_temperature_do_what_they_say():
     assert torch.equal(_draw(ancestral, 50, temperature=0.0), _draw(ancestral, 50, temperature=0.0))
     assert _draw(ancestral, 100, temperature=0.5).std() < _draw(ancestral, 100).std()
     for bad in ({"temperature": -1.0}, {"x0_bound": 0.0}):
-        with pytest.raises(ValueError, match="temperature"):
+        with pytest.raises(ValueError, match=next(iter(bad))):
             Denoising(10, **bad)
 
 
@@ -310,6 +385,46 @@ def test_names_are_checked_with_the_nearest_match(body):
         sample(body, [], **CHEAP)
 
 
+@pytest.mark.parametrize("labels", [["Bag", "shoe"], ["bag", 1], np.array([0, 1]), torch.tensor([0, 1]), ("0", "1")])
+def test_labels_are_numbers_or_names(body, labels, monkeypatch):
+    monkeypatch.setattr(body, "config", dataclasses.replace(body.config, class_names=("bag", "shoe", "hat", "coat")))
+    assert sample(body, labels, **CHEAP).trace.labels_B.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"labels_B": 3}, "labels are a list, one an image"),
+        ({"labels_B": "bag"}, "labels are a list, one an image"),
+        ({"labels_B": torch.tensor(3)}, "labels are a list, one an image"),
+        ({"labels_B": [1.5]}, "a label is a whole number, got 1.5"),
+        ({"labels_B": torch.tensor([1.0])}, "a label is a whole number, got 1.0"),
+        ({"labels_B": [None]}, "a label is a whole number, got None"),
+        ({"labels_B": ["bag"]}, "this body names no classes"),
+        ({"labels_B": [4]}, r"labels lie in \[0, 4\)"),
+        ({"steps": "3"}, "steps is a whole number, got '3'"),
+        ({"steps": 3.5}, "steps is a whole number, got 3.5"),
+        ({"denoise_steps": 3.0}, "denoise_steps is a whole number, got 3.0"),
+        ({"seed": "7"}, "seed is a whole number, got '7'"),
+        ({"rescore": 2.5}, "rescore is a whole number, got 2.5"),
+        ({"steps": None, "schedule": (7.5, 7.5)}, "number of tokens is a whole number, got 7.5"),
+        ({"schedule": 15}, "a schedule is a name or a list of tokens a step, got 15"),
+        ({"index_B": [0.5]}, "index_B is a whole number, got 0.5"),
+        ({"index_B": 3}, "index_B is a list"),
+    ],
+)
+def test_numbers_are_whole_and_labels_a_list(body, bad, said):
+    with pytest.raises(ValueError, match=said):
+        sample(body, **{"labels_B": [0]} | CHEAP | bad)
+
+
+def test_whole_numbers_of_numpy_and_torch_will_do(body):
+    settings = {"steps": np.int64(5), "denoise_steps": torch.tensor(3), "rescore": np.int32(2), "index_B": [np.int8(0)]}
+    assert torch.equal(
+        sample(body, [np.int64(1)], **CHEAP | settings).tokens_BLC, sample(body, [1], **CHEAP).tokens_BLC
+    )
+
+
 def test_a_trace_of_infinite_scores_is_still_a_permutation(body):
     def ruled_out(state):
         return torch.full(state.mask_BL.shape, -torch.inf).index_fill(1, torch.tensor([3]), 1.0)
@@ -327,9 +442,12 @@ def test_what_does_not_fit_a_run_is_a_value_error(body):
         "a mask": {"known": (torch.zeros(1, L, C), mask[:, 1:])},
         "equalized guidance": {"known": (torch.zeros(1, L, C), mask), "cfg_scale": 2.0, "cfg_schedule": "equalized"},
         "numbers each image": {"index_B": [0, 1, 2]},
-        "cfg_scale is a finite number": {"cfg_scale": float("nan")},
+        r"cfg_scale lies in \[0, 100\], got nan": {"cfg_scale": float("nan")},
+        r"cfg_scale lies in \[0, 100\], got -0.5": {"cfg_scale": -0.5},
+        r"cfg_scale lies in \[0, 100\], got '3'": {"cfg_scale": "3"},
         "x0_bound > 0": {"x0_bound": 0.0},
-        "temperature >= 0 and finite": {"temperature": float("inf")},
+        r"temperature lies in \[0, 10\], got inf": {"temperature": float("inf")},
+        r"temperature lies in \[0, 10\], got 1e\+30": {"temperature": 1e30},
         "one a cell": {"order": lambda state: torch.zeros(L)},
     }.items():
         with pytest.raises(ValueError, match=match):

@@ -5,7 +5,6 @@ Importing this module costs neither torch nor NumPy; each verb imports what it n
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -27,18 +26,19 @@ Names = Annotated[str, arg(metavar="A,B,...")]
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How images are sampled; what is left out is preset for the body."""
+    """How images are sampled. What is preset goes by the body's tokenizer: 16 steps, 25 denoising steps, cfg 4
+    (fashion); 64, 100, 2.9 (kl16 and all others), and no more steps than cells."""
 
     steps: OptionalInt = None
-    """Unmasking steps, at most the number of cells."""
+    """Unmasking steps, at most the number of cells; ar_* orders, one_by_one and COUNTS have their own number."""
     denoise_steps: OptionalInt = None
     """Denoising steps a token."""
     cfg: OptionalFloat = None
-    """Guidance scale; 1 is none."""
+    """Guidance scale from 0 to 100; 1 is none."""
     cfg_schedule: Literal["linear", "constant", "equalized"] = "linear"
     """How guidance is spread over steps: as published, the same everywhere, or every cell's mean as under random."""
     temperature: Float = 1.0
-    """Factor on the noise of the denoising steps."""
+    """Factor from 0 to 10 on the noise of the denoising steps; with dpm, on the noise that it starts from."""
     rescore: Annotated[str, arg(metavar="fast|semifast-8|slow|INT")] = "fast"
     """How many times the policy is asked: 1, 8, every step, or a number."""
     schedule: Annotated[str, arg(metavar="cosine|linear|one_by_one|COUNTS")] = "auto"
@@ -48,16 +48,22 @@ class SamplingOptions:
     seed: Int = 0
     """An image is a function of seed, number and label."""
 
-    def fields(self, body: str) -> dict[str, Any]:
-        """As fields of `Settings`, over the body's preset."""
-        from orderhead.sampling.presets import preset
+    def fields(self, body: MARConfig, order: str | None = None) -> dict[str, Any]:
+        """As fields of `Settings`, over the body's preset. ValueError for steps that the schedule would ignore.
+
+        `order` is the one that is sampled: its own schedule counts too.
+        """
+        from orderhead.orders.spatial import SCHEDULE_OF
+        from orderhead.sampling.presets import filled
 
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed lies in [0, 2**32), got {self.seed}")
         given = {"steps": self.steps, "denoise_steps": self.denoise_steps, "cfg_scale": self.cfg}
-        return preset(body) | {k: v for k, v in given.items() if v is not None} | {
+        schedule = _schedule(self.schedule)
+        effective = SCHEDULE_OF.get(order or "") if schedule is None else schedule
+        return filled(body, body.grid.L, given, effective) | {
             "cfg_schedule": self.cfg_schedule, "temperature": self.temperature, "rescore": self.rescore,
-            "schedule": _schedule(self.schedule), "solver": self.solver, "seed": self.seed,
+            "schedule": schedule, "solver": self.solver, "seed": self.seed,
         }  # fmt: skip
 
 
@@ -113,8 +119,8 @@ def demo(
     Args:
         out: Folder for results.jsonl, traces and report.html.
         orders: Names from `orderhead list orders`.
-        images: Images an order.
-        steps: Unmasking steps.
+        images: Images an order, 100 where this is left out.
+        steps: Unmasking steps, 16 where this is left out.
         seed: Every order starts from this seed's noise.
     """
     options = SamplingOptions(steps=steps, seed=seed)
@@ -143,7 +149,7 @@ def compare(
     Args:
         body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
         orders: Names from `orderhead list orders`.
-        images: Images an order.
+        images: Images an order, 100 where this is left out.
         tokenizer: What turns tokens into images: a name, a folder, or a hub id; auto is the body's.
         out: Folder for results.jsonl, traces and report.html.
     """  # noqa: E501
@@ -160,13 +166,15 @@ def _compare(
     judging: Mapping[str, str] | None = None,
     tokenizer: str = "auto",
 ) -> None:
+    from orderhead.body.load import body_config
     from orderhead.core import dist
     from orderhead.report import build
     from orderhead.studies.compare import compare as run
 
     given = {"orders": None if orders == "default" else _split(orders), "images": images}
     chosen = {name: value for name, value in given.items() if value is not None}
-    run(out, body=body, study=study, judging=judging or {}, tokenizer=tokenizer, **chosen, **sampling.fields(body))
+    settings = sampling.fields(body_config(body))
+    run(out, body=body, study=study, judging=judging or {}, tokenizer=tokenizer, **chosen, **settings)
     if dist.rank() == 0:
         wrote(build(out))
 
@@ -210,9 +218,10 @@ def sample(
     if n < 1:
         raise ValueError(f"-n is the number of images, at least 1; got {n}")
     model = load_body(body).to(default_device())
+    preset = sampling.fields(model.config, order)
     model.config = with_tokenizer(model.config, tokenizer)
     numbers = parse_labels(labels, model.config)
-    settings = Settings(order, rng=rng, **sampling.fields(body), head=head)
+    settings = Settings(order, rng=rng, **preset, head=head)
     settings.check(model)
     labels_N = torch.tensor([numbers[i % len(numbers)] for i in range(n)], device=model.device)
     with progress(settings, model, n):
@@ -224,7 +233,8 @@ def lint(
     *,
     order: str = "all",
     grid: Annotated[str, arg(metavar="ROWSxCOLUMNS")] = "16x16",
-    steps: Int = 64,
+    steps: OptionalInt = None,
+    cfg: Float = 2.9,
     json: bool = False,
 ) -> None:
     """Tell what an order does without any model: neighbours drawn together, context, guidance, entropy.
@@ -232,26 +242,40 @@ def lint(
     For example:
         orderhead lint --order all --grid 16x16 --steps 64
 
+    Columns:
+        same_step_pairs     pairs of neighbours (the eight around a cell) drawn in one step, blind to each other
+        visible_neighbours  neighbours that a cell sees when it is drawn, mean over cells
+        mean_guidance       mean over cells of the linear guidance; a matter of the schedule, not of the order
+        guidance_spread     how unevenly cells get it: standard deviation over cells of a cell's mean; 0 is even
+        entropy_bits        how much a cell's step varies from image to image: -log2 of the chance that two agree
+
     Args:
         order: A name from `orderhead list orders`, several with commas between, or all.
         grid: The grid of cells.
-        steps: Unmasking steps (orders of one token a step ignore it).
+        steps: Unmasking steps (orders of one token a step ignore it); 64, or one a cell, where this is left out.
+        cfg: Guidance scale, which rises over the steps from 1 to this.
         json: Print JSON instead of a table.
     """
+    from tqdm import tqdm
+
     from orderhead.core.grid import Grid
     from orderhead.core.names import lookup
     from orderhead.orders.lint import lint as report_on
     from orderhead.orders.spatial import SCHEDULE_OF, SPATIAL
     from orderhead.sampling.schedule import counts_of
 
-    cells = Grid.parse(grid)
-    rows = []
-    for name in SPATIAL if order == "all" else _split(order):
-        spatial = lookup("order", name, SPATIAL)
-        found = report_on(spatial, cells, counts_of(SCHEDULE_OF.get(name, "cosine"), steps, cells.L))
-        figures = ("same_step_pairs", "visible_neighbours", "mean_guidance", "entropy_bits")
+    cells, legend = Grid.parse(grid), console.section(lint, "Columns")
+    steps, names = min(64, cells.L) if steps is None else steps, SPATIAL if order == "all" else _split(order)
+    figures, rows = [line.split()[0] for line in legend.splitlines()], []
+    for name in names:
+        lookup("order", name, SPATIAL)
+    for name in tqdm(names, desc="linting", unit="order", delay=2, leave=False):
+        counts = counts_of(SCHEDULE_OF.get(name, "cosine"), steps, cells.L)
+        found = report_on(SPATIAL[name], cells, counts, cfg_scale=cfg)
         rows.append({"order": name} | {figure: round(getattr(found, figure), 4) for figure in figures})
     show(rows, json)
+    if not json:
+        print(f"\n{legend}")
 
 
 def import_(checkpoint: Positional[Annotated[str, arg(metavar="CHECKPOINT")]], *, out: str, ema: bool = True) -> None:
@@ -316,7 +340,7 @@ def study(
     name: Positional[Annotated[str, arg(metavar="NAME")]],
     *,
     scale: Annotated[str, arg(metavar="smoke|mini|full")] = "mini",
-    only: Annotated[str, arg(metavar="ROW,...")] = "",
+    only: Annotated[str, arg(metavar="ROW,...")] = "all",
     images: OptionalInt = None,
     out: str = "out/study-NAME",
 ) -> None:
@@ -331,7 +355,7 @@ def study(
     Args:
         name: A name from `orderhead list studies`.
         scale: Seconds, an hour or two on two cores, or the document's own.
-        only: Rows of the study; all where it is left out.
+        only: Rows of the study.
         images: Images a row.
         out: Folder for the trained models, results.jsonl and report.html.
     """
@@ -340,7 +364,7 @@ def study(
     from orderhead.studies import STUDIES
 
     run = lookup("study", name, STUDIES)
-    wrote(build(run(out.replace("NAME", name), scale, _split(only), images=images)))
+    wrote(build(run(out.replace("NAME", name), scale, [] if only == "all" else _split(only), images=images)))
 
 
 def bench(
@@ -420,22 +444,10 @@ VERBS: dict[str, Callable[..., None]] = {
 
 
 def parse_labels(text: str, config: MARConfig) -> list[int]:
-    """`"0,3"` or `"sandal,bag"` -> class numbers; every class for `all`.
+    """`"0,3"` or `"sandal,bag"` -> class numbers; every class for `all`. ValueError as for `class_numbers`."""
+    from orderhead.sampling.labels import class_numbers
 
-    ValueError for a number out of range or an unknown name, with the nearest match.
-    """
-    names = {name.lower(): number for number, name in enumerate(config.class_names)}
-    numbers = []
-    for word in [] if text == "all" else _split(text):
-        number = int(word) if re.fullmatch(r"-?\d+", word) else names.get(word.lower())
-        if number is None and not names:
-            raise ValueError(f"this body names no classes, so labels are numbers below {config.classes}; got {word!r}")
-        if number is None:
-            raise unknown("class", word, names)
-        if not -1 <= number < config.classes:
-            raise ValueError(f"labels lie in [0, {config.classes}), or -1 for no class; got {number}")
-        numbers.append(number)
-    return numbers or list(range(config.classes))
+    return class_numbers(range(config.classes) if text == "all" else _split(text), config)
 
 
 ABOUT = """In which order should a masked autoregressive image model reveal its tokens, and why?

@@ -109,11 +109,22 @@ def parse(verbs: Mapping[str, Verb], about: str, argv: Sequence[str]) -> functoo
     told, verb = io.StringIO(), verbs[name]
     try:
         with contextlib.redirect_stderr(told):
-            return tyro.cli(_later(verb), prog=f"{NAME} {name}", description=_description(verb), args=args)
+            command = tyro.cli(_later(verb), prog=f"{NAME} {name}", description=_description(verb), args=args)
     except SystemExit as stop:
         if stop.code:
             raise ValueError(f"{_plain(told.getvalue())}; see `{NAME} {name} --help`") from None
         raise
+    _refuse_empty(verb, name, command.keywords)
+    return command
+
+
+def _refuse_empty(verb: Verb, name: str, arguments: Mapping[str, Any]) -> None:
+    """ValueError for text without a word in it, such as an unset variable of a script: it would mean a default."""
+    for argument, value in arguments.items():
+        if isinstance(value, str) and not value.strip(", "):
+            option = inspect.signature(verb).parameters[argument].kind is inspect.Parameter.KEYWORD_ONLY
+            named = f"--{argument}" if option else argument
+            raise ValueError(f"{named} names nothing, got {value!r}; see `{NAME} {name} --help`")
 
 
 def _later(verb: Verb) -> Callable[..., functools.partial[None]]:
@@ -129,6 +140,13 @@ def _later(verb: Verb) -> Callable[..., functools.partial[None]]:
 def _description(verb: Verb) -> str:
     """The docstring up to its arguments."""
     return inspect.cleandoc(verb.__doc__ or "").partition("\nArgs:")[0].rstrip()
+
+
+def section(verb: Verb, title: str) -> str:
+    """The lines of a docstring's section, so that what the help says can be printed elsewhere too."""
+    lines = re.search(rf"^{title}:\n((?:    .*\n)+)", inspect.cleandoc(verb.__doc__ or "") + "\n", re.MULTILINE)
+    assert lines, f"{verb.__name__} has no section {title}"
+    return inspect.cleandoc(lines[1])
 
 
 def _overview(verbs: Mapping[str, Verb], about: str) -> str:
@@ -162,12 +180,20 @@ def _as_os(error: OSError | SafetensorError) -> OSError:
 
 def _cannot(error: OSError, out: str | None) -> str:
     """What the system refused, naming the output where that is what it was about."""
-    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    reason = _in_the_way(error, out) or (error.strerror or str(error) or type(error).__name__).lower()
     named = str(error.filename) if error.filename is not None else None
     if out is None or (named is not None and not Path(named).is_relative_to(Path(out).parent)):
         return f"{named}: {reason}" if named else reason
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return f"cannot write {out}: {reason}; " + ("make room or " if full else "") + "choose another --out"
+
+
+def _in_the_way(error: OSError, out: str | None) -> str | None:
+    """The file that stands where `out` wants a folder, in words; None where that is not what was refused."""
+    if out is None or error.errno not in (errno.EEXIST, errno.ENOTDIR):
+        return None
+    places = (place for place in (Path(out), *Path(out).parents) if place.is_file())
+    return next((f"{place} is a file, not a folder" for place in places), None)
 
 
 def wrote(path: str | Path) -> None:

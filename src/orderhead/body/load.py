@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from orderhead.body.mar import MAR, MARConfig
 from orderhead.body.tokenizer import KLTokenizer
-from orderhead.core.assets import load, written
+from orderhead.core.assets import config_of, load, written
 
 
 def load_body(name: str = "fashion") -> MAR:
@@ -16,6 +16,11 @@ def load_body(name: str = "fashion") -> MAR:
     ValueError for an unknown name (with the nearest match) or damaged files.
     """
     return load(MAR, "bodies", name)
+
+
+def body_config(name: str = "fashion") -> MARConfig:
+    """The sizes and the tokenizer of a body, without its weights. ValueError as for `load_body`."""
+    return config_of(MAR, "bodies", name)
 
 
 def load_tokenizer(name: str = "fashion") -> KLTokenizer:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
+import textwrap
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from orderhead.core.files import read_json
+from orderhead.core.configs import read_config
 from orderhead.core.names import unknown
 
 M = TypeVar("M")
 KINDS = ("bodies", "tokenizers", "classifiers", "metrics", "heads")
+SINGULAR = {"bodies": "body", "metrics": "judge"}
 
 
 def root() -> Path:
@@ -42,16 +46,58 @@ def load(model_class: type[M], kind: str, name: str) -> M:
 
     ValueError for an unknown name (with the nearest match) or files that are damaged or of another model.
     """
+    folder = _found(kind, name)
+    with _told(model_class, name), contextlib.redirect_stdout(io.StringIO()):  # the mixin prints where it loads from
+        read_config(model_class, folder)  # whose errors are clearer than the mixin's
+        return model_class.from_pretrained(str(folder), strict=True).eval()  # type: ignore[attr-defined]
+
+
+def config_of(model_class: type, kind: str, name: str) -> Any:
+    """The config of the model called `name`, without its weights. ValueError as for `load`."""
+    folder = _found(kind, name)
+    with _told(model_class, name):
+        return read_config(model_class, folder)
+
+
+def _found(kind: str, name: str) -> Path:
+    """The folder of a model's files: shipped, the user's, or fetched from the hub. ValueError where there is none."""
+    one = SINGULAR.get(kind, kind[:-1])
+    if not isinstance(name, str | Path) or not str(name).strip():
+        raise ValueError(f"a {one} is named by a shipped name, a folder or a hub id; got {name!r}")
+    name = str(name)
     folder = folder_of(kind, name)
     if folder.exists() and not (folder / "config.json").is_file():
         raise ValueError(f"{name} holds no config.json; a model is a folder with config.json and model.safetensors")
     if folder.exists():
-        read_json(folder / "config.json")  # whose errors are clearer than the hub mixin's
-    elif name.count("/") != 1:  # a hub id is owner/name
-        raise unknown({"bodies": "body"}.get(kind, kind[:-1]), name, shipped(kind))
+        return folder
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
+        return _fetched(one, name)
+    if "/" in name:
+        raise ValueError(f"there is no folder {name}; a {one} is a shipped name, a folder or a hub id (owner/name)")
+    raise unknown(one, name, shipped(kind))
+
+
+def _fetched(one: str, name: str) -> Path:
+    """The local copy of a model on the hub; what was fetched once is there without a network too."""
+    from huggingface_hub import snapshot_download
+
+    try:  # unlike the mixin's download of single files, this asks an absent network only once
+        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"], etag_timeout=5))
+    except Exception as error:  # whatever the hub and the network raise
+        raise ValueError(
+            f"there is no folder {name}, and the hub gives no {one} of that name: {_reason(error)}"
+        ) from None
+
+
+@contextlib.contextmanager
+def _told(model_class: type, name: str) -> Iterator[None]:
+    """ValueError, in one line, for whatever JSON, safetensors and torch raise on damaged or missing files."""
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the hub's mixin prints where it loads from
-            return model_class.from_pretrained(str(folder), strict=True).eval()  # type: ignore[attr-defined]
-    except Exception as error:  # whatever the hub, JSON, safetensors and torch raise on damaged or missing files
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise ValueError(f"cannot load {model_class.__name__} from {name}: {reason}") from None
+        yield
+    except Exception as error:
+        raise ValueError(f"cannot load {model_class.__name__} from {name}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """An error's message on one line, shortened between words."""
+    return textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__

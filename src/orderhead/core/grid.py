@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MOST_CELLS = 2**14
+"""The linter takes 2 GB for so many."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -18,6 +21,8 @@ class Grid:
     def __post_init__(self) -> None:
         if self.h < 1 or self.w < 1:
             raise ValueError(f"a grid has at least one row and one column, got {self.h} x {self.w}")
+        if self.L > MOST_CELLS:
+            raise ValueError(f"a grid has at most {MOST_CELLS:,} cells, for example 128x128; got {self.h} x {self.w}")
 
     @classmethod
     def parse(cls, text: str) -> Grid:

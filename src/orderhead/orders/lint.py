@@ -13,9 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orderhead.core.checks import within
 from orderhead.core.grid import Grid
 from orderhead.core.rng import generator
 from orderhead.orders.combine import SpatialOrder
+
+CFG_RANGE = (0.0, 100.0)
+"""Guidance scales that make sense: 0 is no class, 1 the class as the body draws it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +63,10 @@ def lint(
 def lint_orders(orders_NL: np.ndarray, grid: Grid, counts: Sequence[int], cfg_scale: float = 2.9) -> LintReport:
     """Findings for orders that are drawn already, int (N, L): a learned policy's, or a trace's.
 
-    ValueError for fewer than two orders, rows that are no permutations of the cells, or counts that do not sum to L.
+    ValueError for fewer than two orders, rows that are no permutations of the cells, counts that do not sum to L, or
+    a guidance scale out of range.
     """
+    within("cfg_scale", cfg_scale, *CFG_RANGE)
     _check(orders_NL, grid, counts)
     rank_NL = np.argsort(orders_NL, axis=1)
     step_NL = np.repeat(np.arange(len(counts)), counts)[rank_NL]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,28 @@ class Policy(Protocol):
     def __call__(self, state: DecodeState, /) -> Tensor:
         """Scores (B, L), higher = revealed earlier; scores of cells that are known already are not read."""
         ...
+
+
+def ask(policy: Policy, state: DecodeState) -> Tensor:
+    """The policy's scores (B, L), floating, where the state is; NumPy arrays and whole numbers will do too.
+
+    ValueError where they are anything else, there is not one a cell, or one is NaN.
+    """
+    if not callable(policy):
+        raise ValueError(f"an order is a name or a callable from the decode state to scores; got {policy!r}")
+    scores: Any = policy(state)
+    shape = tuple(state.mask_BL.shape)
+    if isinstance(scores, np.ndarray) and scores.dtype.kind in "biuf":
+        scores = torch.from_numpy(np.ascontiguousarray(scores))
+    if not isinstance(scores, Tensor) or scores.is_complex():
+        kind = scores.dtype if isinstance(scores, Tensor | np.ndarray) else type(scores).__name__
+        raise ValueError(f"a policy gives scores {shape} as a tensor of real numbers, higher = earlier; got {kind}")
+    if scores.shape != shape:
+        raise ValueError(f"a policy gives scores {shape}, one a cell; got {tuple(scores.shape)}")
+    scores = scores if scores.is_floating_point() else scores.float()
+    if scores.isnan().any():
+        raise ValueError("the policy gave scores that are NaN; its head has diverged or its body's z is not finite")
+    return scores.to(state.mask_BL.device)
 
 
 @dataclass(frozen=True)

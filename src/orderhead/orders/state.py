@@ -61,15 +61,7 @@ class DecodeState:
 
 
 def top_masked(scores_BL: Tensor, mask_BL: Tensor, count: int) -> Tensor:
-    """(B, L) bool, True at the `count` masked cells of highest score in each row; ties go to the lower raster index.
-
-    ValueError where a score is NaN or there is not one for each cell.
-    """
-    if scores_BL.shape != mask_BL.shape:
-        raise ValueError(f"a policy gives scores {tuple(mask_BL.shape)}, one a cell; got {tuple(scores_BL.shape)}")
-    scores_BL = scores_BL if scores_BL.is_floating_point() else scores_BL.float()
-    if scores_BL.isnan().any():
-        raise ValueError("the policy gave scores that are NaN; its head has diverged or its body's z is not finite")
+    """(B, L) bool, True at the `count` masked cells of highest score in each row; ties go to the lower raster index."""
     lowest = torch.finfo(scores_BL.dtype).min
     finite_BL = scores_BL.clamp(min=lowest)  # a score of -inf still comes before a known cell
     chosen = finite_BL.masked_fill(~mask_BL, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :count]

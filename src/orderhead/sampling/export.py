@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from orderhead.sampling.trace import Trace
 
 BATCH = 16
 GIF_SECONDS, GIF_HOLD_SECONDS = 3.0, 1.5
-GIF_SIDE = 128  # images smaller than this are enlarged in animations
+SHOWN_SIDE = 128  # images smaller than this are enlarged where they are to be looked at
 
 
 def batches(settings: Settings, body: MAR, labels_N: Tensor, start: int = 0, batch: int = BATCH) -> Iterator[Samples]:
@@ -63,16 +64,21 @@ def picture(images_NCHW: Tensor, padding: int = 2) -> Image.Image:
     return Image.fromarray(sheet.permute(1, 2, 0).numpy())
 
 
+def enlarged(images_NCHW: Tensor) -> Tensor:
+    """Every pixel a square of pixels, as large as leaves an image's width at or below `SHOWN_SIDE`."""
+    factor = max(1, SHOWN_SIDE // images_NCHW.shape[-1])
+    return images_NCHW.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+
+
 def save_png(samples: Samples, grid: Grid, path: Path) -> None:
     """All images in one picture."""
-    picture(samples.images_BCHW).save(path, format="PNG")
+    picture(enlarged(samples.images_BCHW)).save(path, format="PNG")
 
 
 def save_gif(samples: Samples, grid: Grid, path: Path) -> None:
     """The images as they are revealed, step by step; the last frame stays a while."""
     frames = reveal_frames(samples, grid)
-    factor = max(1, GIF_SIDE // frames[0].shape[-1])
-    first, *rest = [picture(frame.repeat_interleave(factor, 2).repeat_interleave(factor, 3)) for frame in frames]
+    first, *rest = [picture(enlarged(frame)) for frame in frames]
     each = max(40, round(1000 * GIF_SECONDS / len(frames)))
     durations = [each] * len(rest) + [round(1000 * GIF_HOLD_SECONDS)]
     first.save(path, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
@@ -82,9 +88,10 @@ def save_npz(samples: Samples, grid: Grid, path: Path) -> None:
     """`images` uint8 (N, H, W, C), `tokens` float32 (N, L, C), `order` (N, L), `counts` (T,), `labels` (N,)."""
     images = to_uint8(samples.images_BCHW).transpose(0, 2, 3, 1)
     tokens, trace = samples.tokens_BLC.float().cpu().numpy(), samples.trace
-    np.savez_compressed(
-        path, images=images, tokens=tokens, order=trace.order_BL, counts=trace.counts_T, labels=trace.labels_B
-    )
+    with open(path, "wb") as file:  # to a path that ends in .NPZ, NumPy would append .npz
+        np.savez_compressed(
+            file, images=images, tokens=tokens, order=trace.order_BL, counts=trace.counts_T, labels=trace.labels_B
+        )
 
 
 def save_folder(samples: Samples, folder: Path, start: int = 0) -> None:
@@ -106,18 +113,18 @@ def writer(out: str) -> Callable[[Settings, MAR, Tensor], None]:
     path = Path(out)
     if out.endswith("/") or path.is_dir() or not path.suffix:
         return partial(_write_folder, path)
-    if path.suffix not in EXPORTS:
+    if path.suffix.lower() not in EXPORTS:
         raise ValueError(f"--out ends in .png, .gif or .npz, or in / for a folder of PNG; got {out}")
     return partial(_write_file, path)
 
 
 def _write_file(path: Path, settings: Settings, body: MAR, labels_N: Tensor) -> None:
     with replacing(path) as temporary:  # opened first: a folder that cannot be written is told at once
-        EXPORTS[path.suffix](join(list(batches(settings, body, labels_N))), body.grid, temporary)
+        EXPORTS[path.suffix.lower()](join(list(batches(settings, body, labels_N))), body.grid, temporary)
 
 
 def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor) -> None:
-    """One PNG an image. What a stopped run has written is kept.
+    """One PNG an image. What a stopped run, or one of fewer images, has written is kept.
 
     ValueError where it was of other settings, or of a body or tokenizer with other weights.
     """
@@ -126,8 +133,10 @@ def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor)
         "body": asdict(body.config), "weights": weights, "settings": asdict(settings), "labels": labels_N.tolist(),
     }  # fmt: skip
     file = folder / "settings.json"
-    if file.is_file() and read_json(file) != json.loads(json.dumps(record)):
-        raise ValueError(f"{folder} holds images of other settings or weights (settings.json); choose another --out")
+    if file.is_file() and not _continues(json.loads(json.dumps(record)), read_json(file)):
+        raise ValueError(
+            f"{folder} holds images of other settings or weights, or more images (settings.json); choose another --out"
+        )
     write_json(file, record)
     done = 0
     while settings.rng != "official" and (folder / f"{done:05d}.png").is_file():
@@ -135,6 +144,17 @@ def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor)
     for samples in batches(settings, body, labels_N, done):
         save_folder(samples, folder, done)
         done += len(samples.tokens_BLC)
+
+
+def _continues(record: dict[str, Any], found: dict[str, Any]) -> bool:
+    """Whether the images of `found` are the first ones of `record`: an image is a function of seed, number and label.
+
+    Under the published stream of random numbers it is not: there each depends on how many there are.
+    """
+    labels = found.get("labels")
+    if isinstance(labels, list) and record["settings"]["rng"] != "official":
+        record = record | {"labels": record["labels"][: len(labels)]}
+    return record == found
 
 
 @contextmanager

@@ -1,19 +1,49 @@
-"""The settings with which a body is sampled when nobody says: one row a body."""
+"""The settings with which a body is sampled when nobody says: one row a tokenizer, which every body names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
-STUDY: Mapping[str, Any] = {"steps": 64, "denoise_steps": 100, "cfg_scale": 2.9, "cfg_schedule": "linear"}
-"""The study's settings for MAR-B, and for every body that has no row."""
+from orderhead.body.mar import MARConfig
+
+STUDY: Mapping[str, Any] = {"steps": 64, "denoise_steps": 100, "cfg_scale": 2.9}
+"""The study's settings for MAR-B, and for every body whose tokenizer has no row."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "fashion": {"steps": 16, "denoise_steps": 25, "cfg_scale": 4.0, "cfg_schedule": "linear"},
+    "kl16": STUDY,
+    "fashion": {"steps": 16, "denoise_steps": 25, "cfg_scale": 4.0},
 }
-"""Body name -> fields of `Settings`."""
+"""Tokenizer -> fields of `Settings`. `--help` tells them too."""
 
 
-def preset(body: str) -> dict[str, Any]:
-    """The settings of the body called `body`, a fresh dict to change at will."""
-    return dict(PRESETS.get(body, STUDY))
+def preset(config: MARConfig) -> dict[str, Any]:
+    """The settings of a body with this config, a fresh dict to change at will."""
+    return dict(PRESETS.get(config.tokenizer, STUDY))
+
+
+def filled(
+    config: MARConfig, cells: int, given: Mapping[str, Any], schedule: str | Sequence[int] | None = None
+) -> dict[str, Any]:
+    """`given` with the body's preset in the place of every None; its steps are never more than the cells to reveal.
+
+    A schedule that fixes the number of steps (one_by_one, explicit counts) is not a preset: ValueError where `given`
+    has another one.
+    """
+    row, chosen = preset(config), {name: value for name, value in given.items() if value is not None}
+    row["steps"] = min(row["steps"], cells)
+    fixed = _steps_of(schedule, cells)
+    if fixed is not None:
+        row["steps"] = fixed
+        if chosen.get("steps", fixed) != fixed:
+            raise ValueError(
+                f"the schedule has {fixed} steps of its own, got steps {chosen['steps']}; leave one of them out"
+            )
+    return row | chosen
+
+
+def _steps_of(schedule: str | Sequence[int] | None, cells: int) -> int | None:
+    """How many steps a schedule has whatever `steps` says; None where it goes by `steps`."""
+    if schedule == "one_by_one":
+        return cells
+    return len(schedule) if isinstance(schedule, Sized) and not isinstance(schedule, str) else None

@@ -16,15 +16,19 @@ from torch import Tensor
 
 from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR
+from orderhead.core.checks import whole, within
 from orderhead.core.device import default_device
 from orderhead.core.names import lookup, unknown
 from orderhead.core.rng import Official, Paired, Randomness
 from orderhead.orders.head import load_head
 from orderhead.orders.learned import LEARNED, Learned, learned
-from orderhead.orders.policy import POLICIES, Policy
+from orderhead.orders.lint import CFG_RANGE
+from orderhead.orders.policy import POLICIES, Policy, ask
 from orderhead.orders.spatial import SCHEDULE_OF
 from orderhead.orders.state import DecodeState
 from orderhead.sampling import guidance as guide
+from orderhead.sampling.labels import class_numbers, image_numbers
+from orderhead.sampling.presets import filled
 from orderhead.sampling.sampler import decode, diffusion_draw, plain, with_null
 from orderhead.sampling.schedule import counts_of, rescore_steps
 from orderhead.sampling.solvers import SOLVERS, Denoising
@@ -88,6 +92,10 @@ class Settings:
     x0_bound: float | None = None
     head: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "denoise_steps", "seed"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
+
     def policy(self) -> Policy:
         if not isinstance(self.order, str):
             return self.order
@@ -136,8 +144,7 @@ class Settings:
     def check_guidance(self) -> None:
         if self.cfg_schedule not in CFG_SCHEDULES:
             raise unknown("cfg schedule", self.cfg_schedule, CFG_SCHEDULES)
-        if not math.isfinite(self.cfg_scale):
-            raise ValueError(f"cfg_scale is a finite number, got {self.cfg_scale}")
+        within("cfg_scale", self.cfg_scale, *CFG_RANGE)
 
 
 def _guidance(settings: Settings, body: MAR, state: DecodeState, policy: Policy) -> guide.Guidance | None:
@@ -160,7 +167,7 @@ def _pilot_orders(body: MAR, state: DecodeState, policy: Policy) -> np.ndarray:
     labels = index % body.config.classes
     pilot = DecodeState.start(state.grid, body.config.channels, labels, index, state.counts, state.rng)
     with torch.no_grad():
-        scores = torch.cat([policy(plain(body)(_rows(pilot, rows))).cpu() for rows in index.split(32)])
+        scores = torch.cat([ask(policy, plain(body)(_rows(pilot, rows))).cpu() for rows in index.split(32)])
     return scores.argsort(dim=1, descending=True, stable=True).numpy()
 
 
@@ -172,8 +179,9 @@ def _rows(state: DecodeState, rows: Tensor) -> DecodeState:
 def _unknown(known: tuple[Tensor, Tensor], B: int, L: int, C: int) -> tuple[Tensor, Tensor, int]:
     """Tokens (B, L, C) and mask (B, L) of an inpainting, and how many cells of each image are to be generated.
 
-    ValueError where shapes do not fit, or that number is 0 or differs between images.
+    ValueError where shapes do not fit, a known token is not finite, or that number is 0 or differs between images.
     """
+    known = torch.as_tensor(known[0]), torch.as_tensor(known[1])
     try:
         tokens_BLC, mask_BL = known[0].expand(B, L, C), known[1].bool().expand(B, L)
     except RuntimeError:
@@ -182,6 +190,8 @@ def _unknown(known: tuple[Tensor, Tensor], B: int, L: int, C: int) -> tuple[Tens
     numbers = mask_BL.sum(1).unique().tolist()
     if len(numbers) != 1 or numbers[0] == 0:
         raise ValueError(f"all images of one call have the same number (> 0) of unknown cells; got {numbers}")
+    if not tokens_BLC[~mask_BL.to(tokens_BLC.device)].isfinite().all():
+        raise ValueError("a known token is NaN or infinite; mark such cells as unknown (mask True), or mend them")
     return tokens_BLC, mask_BL, numbers[0]
 
 
@@ -196,12 +206,12 @@ def _start(settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, kno
 
 def sample(
     body: MAR,
-    labels_B: Sequence[int] | Tensor,
+    labels_B: Sequence[int | str] | Tensor,
     order: str | Policy = "random",
     *,
-    steps: int = 64,
-    denoise_steps: int = 100,
-    cfg_scale: float = 1.0,
+    steps: int | None = None,
+    denoise_steps: int | None = None,
+    cfg_scale: float | None = None,
     cfg_schedule: str = "linear",
     temperature: float = 1.0,
     rescore: int | str = 1,
@@ -215,28 +225,23 @@ def sample(
 ) -> Samples:
     """Sample one image for each label, all in one batch.
 
-    `labels_B`: integers, -1 for no class. `known`: (tokens (B, L, C), mask (B, L), True = to be generated) for
-    inpainting. `index_B` numbers the images (0, 1, ... by default): with `rng="paired"` an image is a function of
-    (seed, number, label) alone. For the other settings see `Settings`.
+    `labels_B`: class numbers or names, -1 for no class. `known`: (tokens (B, L, C), mask (B, L), True = to be
+    generated) for inpainting; the trace's order lists the known cells first, as step -1. `index_B` numbers the images
+    (0, 1, ... by default): with `rng="paired"` an image is a function of (seed, number, label) alone. `steps`,
+    `denoise_steps` and `cfg_scale` are the body's own where they are left out (`sampling.presets`, the command's too),
+    and no more steps than there are cells to reveal; a schedule of explicit counts or one_by_one has its own number
+    of steps. For the other settings see `Settings`.
 
     ValueError for an unknown name (with the nearest match) or a setting out of range.
     """
+    labels = torch.tensor(class_numbers(labels_B, body.config), dtype=torch.long, device=body.device)
+    index = torch.tensor(image_numbers(range(len(labels)) if index_B is None else index_B), dtype=torch.long)
+    cells = body.grid.L if known is None else _unknown(known, len(labels), body.grid.L, body.config.channels)[2]
+    given = {"steps": steps, "denoise_steps": denoise_steps, "cfg_scale": cfg_scale}
     settings = Settings(
-        order,
-        steps,
-        denoise_steps,
-        cfg_scale,
-        cfg_schedule,
-        temperature,
-        rescore,
-        seed,
-        rng,
-        schedule,
-        solver,
-        x0_bound,
-    )
-    labels = torch.as_tensor(labels_B, dtype=torch.long, device=body.device)
-    index = torch.arange(len(labels)) if index_B is None else torch.as_tensor(index_B)
+        order, **filled(body.config, cells, given, schedule), cfg_schedule=cfg_schedule, temperature=temperature,
+        rescore=rescore, seed=seed, rng=rng, schedule=schedule, solver=solver, x0_bound=x0_bound,
+    )  # fmt: skip
     return run(settings, body, labels, index, known)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from orderhead.body.diffusion import Denoiser
-from orderhead.orders.policy import Policy
+from orderhead.orders.policy import Policy, ask
 from orderhead.orders.state import DecodeState, top_masked
 from orderhead.sampling.guidance import Guidance
 from orderhead.sampling.solvers import Denoising, Solver
@@ -40,7 +40,7 @@ def decode(
     for step, count in enumerate(state.counts):
         state = predict(state)
         if step in rescore_steps:
-            state = replace(state, scores_BL=policy(state))
+            state = replace(state, scores_BL=ask(policy, state))
         assert state.scores_BL is not None, "step 0 is a rescoring step"
         where_BL = top_masked(state.scores_BL, state.mask_BL, count)
         state = state.reveal(where_BL, draw(state, where_BL))

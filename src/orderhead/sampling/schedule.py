@@ -6,9 +6,10 @@ Legend: T steps, L cells.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from itertools import pairwise
 
+from orderhead.core.checks import whole
 from orderhead.core.names import lookup
 
 
@@ -45,7 +46,9 @@ def counts_of(schedule: str | Sequence[int], steps: int, cells: int) -> tuple[in
     ValueError for an unknown name, steps outside [1, cells], or counts that are not positive or do not sum to `cells`.
     """
     if not isinstance(schedule, str):
-        counts = tuple(int(c) for c in schedule)
+        if not isinstance(schedule, Sized):
+            raise ValueError(f"a schedule is a name or a list of tokens a step, got {schedule!r}")
+        counts = tuple(whole("a step's number of tokens", c) for c in schedule)
         if sum(counts) != cells or min(counts, default=0) < 1:
             raise ValueError(f"explicit counts are positive and sum to {cells} cells, got {list(counts)}")
         return counts
@@ -63,6 +66,7 @@ def rescore_steps(rescore: int | str, steps: int) -> frozenset[int]:
     named = {"fast": 1, "semifast-8": min(8, steps), "slow": steps}
     if isinstance(rescore, str):
         rescore = int(rescore) if rescore.isdecimal() else lookup("rescore mode", rescore, named)
+    rescore = whole("rescore", rescore)
     if not 1 <= rescore <= steps:
         raise ValueError(f"rescore lies in [1, steps = {steps}], got {rescore}")
     return frozenset(i * steps // rescore for i in range(rescore))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from orderhead.body.diffusion import (
     posterior_mean,
     predict_x0,
 )
+from orderhead.core.checks import within
 
 Noise = Callable[[int], Tensor]
 """k -> standard normals (N, C): 0 is where the solver starts, k >= 1 what its k-th step adds."""
@@ -33,7 +35,8 @@ Noise = Callable[[int], Tensor]
 class Denoising:
     """Settings that all solvers share.
 
-    `temperature` multiplies the noise that is added (the published meaning); `x0_bound` clamps every predicted token
+    `temperature` multiplies the noise that is added (the published meaning; `dpm` adds none and scales the noise that
+    it starts from); `x0_bound` clamps every predicted token
     to [-bound, bound] (infinity is the published code: small bodies diverge there with few steps).
     """
 
@@ -44,8 +47,9 @@ class Denoising:
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= TIMESTEPS:
             raise ValueError(f"denoise_steps lies in [1, {TIMESTEPS}], got {self.steps}")
-        if not (0 <= self.temperature < math.inf and self.x0_bound > 0):
-            raise ValueError(f"temperature >= 0 and finite, x0_bound > 0; got {self.temperature} and {self.x0_bound}")
+        within("temperature", self.temperature, 0, 10)
+        if not (isinstance(self.x0_bound, Real) and self.x0_bound > 0):
+            raise ValueError(f"x0_bound > 0, got {self.x0_bound!r}")
 
 
 Solver = Callable[[Denoiser, Noise, Denoising], Tensor]

@@ -21,8 +21,12 @@ from orderhead.orders.state import DecodeState
 
 @dataclass(frozen=True)
 class Trace:
-    """`order_BL[b, k]` is the cell of image b revealed k-th (within a step: by score, then raster); known cells of an
-    inpainting come first. `counts_T` tokens per step; `scores_BRL` the policy's scores at each rescoring."""
+    """`order_BL[b, k]` is the cell of image b revealed k-th (within a step: by score, then raster). `counts_T` tokens
+    per step; `scores_BRL` the policy's scores at each rescoring.
+
+    An inpainting's known cells come first in the order, in raster order, and their `step_BL` is -1: the cell revealed
+    first is `order_BL[b, L - counts_T.sum()]`.
+    """
 
     order_BL: np.ndarray
     counts_T: np.ndarray

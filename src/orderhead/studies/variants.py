@@ -72,7 +72,7 @@ def variants(
 def _baseline(out: Path, size: Scale, ground: Ground, images: int) -> Comparison:
     """The run with no row but random."""
     body = load_body(ground.body).to(default_device())
-    settings = Settings(**preset(ground.body) | dict(size.settings))
+    settings = Settings(**preset(body.config) | dict(size.settings))
     world = World.of(body.config, {})
     return Comparison(out, "variants", ground.body, body, {BASELINE: Arm(settings)}, images, settings, world)
 
