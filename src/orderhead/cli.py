@@ -41,6 +41,8 @@ class SamplingOptions:
     """Factor from 0 to 10 on the noise of the denoising steps; with dpm, on the noise that it starts from."""
     rescore: Annotated[str, arg(metavar="fast|semifast-8|slow|INT")] = "fast"
     """How many times the policy is asked: 1, 8, every step, or a number."""
+    head: Annotated[str | None, arg(metavar="NAME|FOLDER")] = None
+    """Whom learned orders ask: a shipped head, a folder, or a hub id."""
     schedule: Annotated[str, arg(metavar="cosine|linear|one_by_one|COUNTS")] = "auto"
     """Tokens a step; COUNTS is a list such as 1,3,12,48; auto is the order's own."""
     solver: Literal["ancestral", "dpm"] = "ancestral"
@@ -48,13 +50,13 @@ class SamplingOptions:
     seed: Int = 0
     """An image is a function of seed, number and label."""
 
-    def fields(self, body: MARConfig, order: str | None = None) -> dict[str, Any]:
-        """As fields of `Settings`, over the body's preset. ValueError for steps that the schedule would ignore.
+    def fields(self, name: str, body: MARConfig, order: str | None = None) -> dict[str, Any]:
+        """As fields of `Settings`, over the preset of the body `name`. ValueError for steps that are ignored.
 
         `order` is the one that is sampled: its own schedule counts too.
         """
         from orderhead.orders.spatial import SCHEDULE_OF
-        from orderhead.sampling.presets import filled
+        from orderhead.sampling.presets import HEADS, filled
 
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed lies in [0, 2**32), got {self.seed}")
@@ -64,6 +66,7 @@ class SamplingOptions:
         return filled(body, body.grid.L, given, effective) | {
             "cfg_schedule": self.cfg_schedule, "temperature": self.temperature, "rescore": self.rescore,
             "schedule": schedule, "solver": self.solver, "seed": self.seed,
+            "head": self.head or HEADS.get(name),
         }  # fmt: skip
 
 
@@ -123,7 +126,11 @@ def demo(
         steps: Unmasking steps, 16 where this is left out.
         seed: Every order starts from this seed's noise.
     """
+    from orderhead.studies.compare import DEMO_ORDERS, LEARNED_ORDERS
+
     options = SamplingOptions(steps=steps, seed=seed)
+    if orders == "default":
+        orders = ",".join((*DEMO_ORDERS, *LEARNED_ORDERS))
     _compare("demo", out, "fashion", orders, images, options)
 
 
@@ -173,7 +180,7 @@ def _compare(
 
     given = {"orders": None if orders == "default" else _split(orders), "images": images}
     chosen = {name: value for name, value in given.items() if value is not None}
-    settings = sampling.fields(body_config(body))
+    settings = sampling.fields(body, body_config(body))
     run(out, body=body, study=study, judging=judging or {}, tokenizer=tokenizer, **chosen, **settings)
     if dist.rank() == 0:
         wrote(build(out))
@@ -183,7 +190,6 @@ def sample(
     *,
     body: str = "fashion",
     order: str = "random",
-    head: str | None = None,
     labels: Annotated[str, arg(metavar="0,3|NAMES")] = "all",
     n: Annotated[int, number(int), arg(aliases=("-n",), name="images")] = 16,
     sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
@@ -196,11 +202,11 @@ def sample(
     For example:
         orderhead sample --order multiscale --labels sandal,bag -n 16 --out out/sample.png
         orderhead sample --order halton --steps 8 --out out/reveal.gif
+        orderhead sample --order learned --head fashion-aligned --rescore slow --out out/learned.png
 
     Args:
         body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
         order: A name from `orderhead list orders`.
-        head: What a learned order asks: a shipped name, a folder, or a hub id.
         labels: Classes by number or name, -1 for none, taken in turn.
         n: How many images.
         rng: Noise of our own, or the published code's stream of random numbers.
@@ -218,10 +224,10 @@ def sample(
     if n < 1:
         raise ValueError(f"-n is the number of images, at least 1; got {n}")
     model = load_body(body).to(default_device())
-    preset = sampling.fields(model.config, order)
+    preset = sampling.fields(body, model.config, order)
     model.config = with_tokenizer(model.config, tokenizer)
     numbers = parse_labels(labels, model.config)
-    settings = Settings(order, rng=rng, **preset, head=head)
+    settings = Settings(order, rng=rng, **preset)
     settings.check(model)
     labels_N = torch.tensor([numbers[i % len(numbers)] for i in range(n)], device=model.device)
     with progress(settings, model, n):

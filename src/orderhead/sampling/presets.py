@@ -16,6 +16,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """Tokenizer -> fields of `Settings`. `--help` tells them too."""
 
+HEADS: Mapping[str, str] = {"fashion": "fashion-nonaligned"}
+"""Body that ships -> the head that its learned orders ask when none is named."""
+
 
 def preset(config: MARConfig) -> dict[str, Any]:
     """The settings of a body with this config, a fresh dict to change at will."""

@@ -35,6 +35,7 @@ DEMO_ORDERS = (
     "random", "raster", "multiscale", "center_spiral", "edge_spiral", "center_perturbed", "blockwise", "halton",
     "checkerboard", "spread",
 )  # fmt: skip
+LEARNED_ORDERS = ("learned_fast", "learned_slow")  # where a head was trained on the body
 BASELINE = "random"
 
 
