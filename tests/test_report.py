@@ -59,14 +59,16 @@ class Words(HTMLParser):
 def numbers(*cis: tuple[float, float] | None) -> list[results.Result]:
     """Lines of a small run: random at FD 6, and orders a, b, ... with these paired intervals."""
 
-    def line(row: str, metric: str, value: float, ci: tuple[float, float] | None) -> results.Result:
-        return results.Result("demo", row, metric, value, ci, 100, {}, 1.0, "0", "2025-01-01")
-
-    found = [line("random", "fd", 6.0, (5.5, 6.5))]
+    found = [line("random", "fd", 6.0, (5.5, 6.5)), line("random", "seconds_per_image", 0.1)]
     for name, ci in zip("abcdef", cis, strict=False):
         middle = sum(ci) / 2 if ci else 0.0
         found += [line(name, "fd", 6 + middle, (5.0, 7.0)), line(name, "fd_minus_random", middle, ci)]
+        found += [line(name, "seconds_per_image", 0.1)]
     return found
+
+
+def line(row: str, metric: str, value: float, ci: tuple[float, float] | None = None, n: int = 100) -> results.Result:
+    return results.Result("demo", row, metric, value, ci, n, {}, 1.0, "0", "2025-01-01")
 
 
 def small(folder: Path, lines: list[results.Result], **changes: object) -> Path:
@@ -108,7 +110,7 @@ def test_the_sentence_agrees_in_number(tmp_path: Path, cis: list, words: str) ->
 
 
 def test_nothing_is_claimed_without_the_baseline(tmp_path: Path) -> None:
-    lines = [r for r in numbers((-2, -1)) if r.row == "a" and r.metric == "fd"]
+    lines = [r for r in numbers((-2, -1)) if r.row == "a" and r.metric != "fd_minus_random"]
     report = load(small(tmp_path, lines))
     assert "random, is not measured yet" in answer.text(answer.answer(report))
 
@@ -191,9 +193,8 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     run = json.loads((tmp_path / "run.json").read_text())
     run["orders"] += [evil]
     (tmp_path / "run.json").write_text(json.dumps(run))
-    results.append(
-        tmp_path / "results.jsonl", [results.Result("demo", evil, "fd", 5.0, (4.0, 6.0), 9, {}, commit=evil)]
-    )
+    measured = results.Result("demo", evil, "fd", 5.0, (4.0, 6.0), 9, {}, commit=evil)
+    results.append(tmp_path / "results.jsonl", [measured, line(evil, "seconds_per_image", 0.1)])
     page = build(tmp_path).read_text()
     words = Words(page)
     assert len(lines) > 20
@@ -208,6 +209,19 @@ def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     assert "3 of 10 orders measured so far; run the same command again to continue" in page
     assert "not measured yet: center_spiral, " in page
     assert page.count('<article class="card"') == 3
+
+
+def test_an_order_counts_as_measured_when_its_last_line_is_there(tmp_path: Path) -> None:
+    """A run that is killed while it appends leaves whole lines of an order without the last."""
+    report_fixture.make(tmp_path, measured=2, files=False)
+    half = report_fixture.lines("multiscale")[:7]
+    assert "seconds_per_image" not in {r.metric for r in half}
+    results.append(tmp_path / "results.jsonl", half)
+    report = load(tmp_path)
+    assert [r.order for r in report.measured] == ["random", "raster"]
+    assert "2 of 10 orders measured so far" in report.notes[0]
+    results.append(tmp_path / "results.jsonl", report_fixture.lines("multiscale"))
+    assert len(load(tmp_path).measured) == 3
 
 
 def test_numbers_alone_make_a_page(tmp_path: Path) -> None:
@@ -275,9 +289,10 @@ def test_lines_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
 
 def test_a_metric_named_with_its_size_is_the_same_metric(tmp_path: Path) -> None:
     lines = [
-        results.Result("demo", "random", "fd5k", 6.0, (5.0, 7.0), 5000),
-        results.Result("demo", "a", "fd5k", 5.0, (4.0, 6.0), 5000),
-        results.Result("demo", "a", "fd5k_minus_random", -1.0, (-2.0, -0.5), 5000),
+        line("random", "fd5k", 6.0, (5.0, 7.0), 5000),
+        line("a", "fd5k", 5.0, (4.0, 6.0), 5000),
+        line("a", "fd5k_minus_random", -1.0, (-1.5, -0.5), 5000),
+        *(line(order, "seconds_per_image", 0.1) for order in ("random", "a")),
     ]
     report = load(small(tmp_path, lines))
     assert answer.verdicts(report) == {"a": "better"}

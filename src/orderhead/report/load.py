@@ -22,6 +22,7 @@ from orderhead.report.pixels import thin
 T = TypeVar("T")
 FIELDS = {"protocol": dict, "reference": dict, "class_names": list, "shown": list, "images": int}
 PANEL_BYTES = 12_000_000  # an order
+LAST = "seconds_per_image"  # the last line that a run writes about an order
 
 
 @dataclass(frozen=True)
@@ -184,13 +185,14 @@ def _finite(value: object) -> bool:
 
 
 def _numbers(order: str, lines: list[results.Result]) -> dict[str, Number]:
-    """The order's numbers; `fd5k` is filed under `fd`."""
+    """The order's numbers; `fd5k` is filed under `fd`. None of them where a killed run wrote only some."""
     plain = re.compile(r"^(fd|is)\d+k(?=$|_minus_)")
-    return {
+    found = {
         plain.sub(r"\1", r.metric): Number(float(r.value), r.ci if r.ci and len(r.ci) == 2 else None, r.n)
         for r in lines
         if r.row == order
     }
+    return found if LAST in found else {}
 
 
 def _row(folder: Path, order: str, lines: list[results.Result], grid: Grid, run: dict, notes: list[str]) -> Row:
