@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import itertools
 import json
 import re
 import subprocess
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from orderhead.core import results
-from orderhead.report import answer, build, draw, pixels
+from orderhead.report import answer, build, draw, pixels, verdicts
 from orderhead.report.load import Number, load
 from orderhead.report.page import command, render
 
@@ -86,10 +87,11 @@ def small(folder: Path, lines: list[results.Result], **changes: object) -> Path:
 def test_the_page_opens_with_the_answer(folder: Path, page: str) -> None:
     said = answer.text(answer.answer(load(folder)))
     assert said == (
-        "At 16 steps on the fashion body, 3 of 9 orders beat random on Frechet distance, 5 lose to it, "
-        "1 shows no evidence either way (n = 512 images, paired 95 % intervals)."
+        "At 16 steps on the fashion body, 2 of 9 orders beat random on Frechet distance, 5 lose to it, "
+        "2 show no evidence either way (n = 512 images, 95 % certainty for all 9 together)."
     )
     assert Words(page[page.index("<body>") :]).text.index(said) < 100
+    assert "taken alone, halton would differ from random." in page
     assert "Best is checkerboard at 6.09" in page
     assert "worst is edge_spiral at 9.87" in page
 
@@ -119,7 +121,7 @@ def test_nothing_is_claimed_without_the_baseline(tmp_path: Path) -> None:
 def test_verdicts_mirror_the_direction_of_the_metric(middle: float, half: float) -> None:
     difference = Number(middle, (middle - half, middle + half))
     swap = {"better": "worse", "worse": "better", "no evidence": "no evidence"}
-    low, high = answer.verdict("fd", difference), answer.verdict("agreement", difference)
+    low, high = verdicts.verdict("fd", difference), verdicts.verdict("agreement", difference)
     assert low is not None
     assert swap[low] == high
     assert (low == "no evidence") == (middle - half <= 0 <= middle + half)
@@ -136,7 +138,49 @@ def test_verdicts_agree_with_the_metrics_room() -> None:
         assert metric.higher_is_better == READINGS[name].higher
         for lo, hi in ((-2.0, -1.0), (1.0, 2.0), (-1.0, 1.0)):
             theirs = metric.verdict(registry.Estimate((lo + hi) / 2, lo, hi, 9))
-            assert answer.verdict(name, Number((lo + hi) / 2, (lo, hi))) == theirs
+            assert verdicts.verdict(name, Number((lo + hi) / 2, (lo, hi))) == theirs
+
+
+def test_p_values_are_those_of_the_interval_that_the_metrics_room_makes() -> None:
+    """The second way: SciPy's t, and `standard_error` with the degrees of freedom that it reports."""
+    intervals = pytest.importorskip("orderhead.metrics.intervals")
+    from scipy.stats import t as student
+
+    rng = np.random.default_rng(0)
+    for n in (5, 11, 15, 19, 20, 33, 100, 512):
+        influence_N, labels_N = rng.normal(0.2, 1, n), np.arange(n) % 10
+        error, freedom = intervals.standard_error(influence_N - influence_N.mean(), labels_N)
+        assert verdicts.freedom(n, 10) == freedom
+        half = student.ppf(0.975, freedom) * error
+        found = Number(influence_N.mean(), (influence_N.mean() - half, influence_N.mean() + half), n)
+        assert verdicts.quantile(freedom) == pytest.approx(student.ppf(0.975, freedom), rel=1e-9)
+        wanted = 2 * student.sf(abs(influence_N.mean()) / error, freedom)
+        assert verdicts.p_value(found, freedom) == pytest.approx(wanted, abs=1e-9)
+
+
+@given(st.lists(st.floats(0, 0.1), max_size=6))
+def test_holm_is_the_closed_bonferroni_test(p_values: list[float]) -> None:
+    """The second way: an order is significant if every set of orders with it has a p of at most 5 % / its size."""
+    orders = range(len(p_values))
+    sets = [s for k in range(1, len(p_values) + 1) for s in itertools.combinations(orders, k)]
+    passed = {s: min(p_values[i] for i in s) <= (1 - verdicts.LEVEL) / len(s) for s in sets}
+    assert verdicts.holm(p_values) == [all(passed[s] for s in sets if i in s) for i in orders]
+
+
+def test_many_orders_need_more_than_their_own_interval(tmp_path: Path) -> None:
+    """Half-width 1 at 99 degrees of freedom: p = 0.03 alone, and Holm asks for 0.05 / 6 first."""
+    doubtful, clear, nothing = (0.1, 2.1), (2.0, 4.0), (-1.0, 1.0)
+    alone = load(small(tmp_path / "one", numbers(doubtful)))
+    assert verdicts.verdicts(alone) == {"a": "worse"}
+    assert "paired 95 % interval)" in answer.text(answer.answer(alone))
+    among = load(small(tmp_path / "six", numbers(doubtful, clear, *[nothing] * 4)))
+    assert verdicts.verdicts(among) == {"a": "no evidence", "b": "worse", **dict.fromkeys("cdef", "no evidence")}
+    assert "1 loses to it, 5 show no evidence" in answer.text(answer.answer(among))
+    page = render(among, tmp_path)
+    assert "95 % certainty for all 6 together" in page
+    assert "taken alone, a would differ from random" in page
+    assert re.search(r'data-order="a".*?chip open">no evidence<', page, re.DOTALL)
+    assert "its own paired interval, uncorrected" in page
 
 
 def test_numbers_carry_a_minus_sign_and_never_minus_zero() -> None:
@@ -169,7 +213,7 @@ def test_the_table_is_sorted_and_each_row_has_a_verdict(folder: Path, page: str)
     rows = re.findall(r'<tr data-order="(\w+)".*?class="chip[^"]*">([^<]+)</span>', page, re.DOTALL)
     by_fd = sorted(zip(report_fixture.FD, report_fixture.ORDERS, strict=True))
     assert [order for order, _ in rows] == [order for _, order in by_fd]
-    assert dict(rows) == {**answer.verdicts(load(folder)), "random": "baseline"}
+    assert dict(rows) == {**verdicts.verdicts(load(folder)), "random": "baseline"}
 
 
 def test_the_csv_holds_every_number(folder: Path, page: str) -> None:
@@ -295,7 +339,7 @@ def test_a_metric_named_with_its_size_is_the_same_metric(tmp_path: Path) -> None
         *(line(order, "seconds_per_image", 0.1) for order in ("random", "a")),
     ]
     report = load(small(tmp_path, lines))
-    assert answer.verdicts(report) == {"a": "better"}
+    assert verdicts.verdicts(report) == {"a": "better"}
     assert "(n = 5000 images" in answer.text(answer.answer(report))
 
 

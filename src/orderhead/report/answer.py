@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from orderhead.report.load import Number, Report, Row
+from orderhead.report import verdicts
+from orderhead.report.load import Report, Row
 from orderhead.report.reading import READINGS
 
-Verdict = Literal["better", "worse", "no evidence"]
 Part = tuple[str, str]  # text, and the verdict that it speaks of ("" for none)
-
-
-def verdict(metric: str, difference: Number | None) -> Verdict | None:
-    """What a paired difference to the baseline says; None without an interval."""
-    if difference is None or difference.ci is None:
-        return None
-    lo, hi = difference.ci
-    if lo <= 0 <= hi:
-        return "no evidence"
-    return "better" if (lo > 0) == READINGS[metric].higher else "worse"
-
-
-def verdicts(report: Report, metric: str = "fd") -> dict[str, Verdict]:
-    """The verdict of every order that can be compared to the baseline."""
-    return {
-        row.order: said
-        for row in report.rows
-        if row.order != report.baseline and (said := verdict(metric, report.difference(row, metric)))
-    }
 
 
 def answer(report: Report) -> list[Part]:
     """The first sentence in parts, for example "At 16 steps on the fashion body, 2 of 9 orders beat random ..."."""
-    found = list(verdicts(report).values())
+    found = list(verdicts.verdicts(report).values())
     if not found:
         return [(_nothing(report), "")]
     won, lost, open_ = (found.count(v) for v in ("better", "worse", "no evidence"))
@@ -41,7 +20,13 @@ def answer(report: Report) -> list[Part]:
     if open_:
         rest += [(f"{open_} show{'s' if open_ == 1 else ''} no evidence either way", "no evidence")]
     parts += [(f" on {READINGS['fd'].title}, ", ""), *_joined(rest)]
-    return [*parts, (f" (n = {_n(report)} images, paired 95 % intervals).", "")]
+    sure = "paired 95 % interval" if len(found) == 1 else f"95 % certainty for all {len(found)} together"
+    return [*parts, (f" (n = {_n(report)} images, {sure}).", "")]
+
+
+def below(report: Report) -> list[str]:
+    """The sentences under the answer."""
+    return [sentence for say in (extremes, together) if (sentence := say(report))]
 
 
 def extremes(report: Report) -> str:
@@ -50,6 +35,25 @@ def extremes(report: Report) -> str:
     if len(rows) < 2:
         return ""
     return f"Best is {_named(report, rows[0])}; worst is {_named(report, rows[-1])}."
+
+
+def together(report: Report) -> str:
+    """What the correction for many comparisons means; empty with fewer than two."""
+    m, alone = len(verdicts.compared(report)), verdicts.uncertain(report)
+    if m < 2:
+        return ""
+    said = (
+        f"{m} orders are judged together: better or worse is said only where that holds at 95 % for all {m} at once "
+        "(Holm's correction). The intervals shown are 95 % each"
+    )
+    if alone:
+        said += f"; taken alone, {listed(alone)} would differ from {report.baseline}"
+    return f"{said}."
+
+
+def listed(names: list[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def text(parts: list[Part]) -> str:
@@ -106,7 +110,7 @@ def _named(report: Report, row: Row) -> str:
         return f"{said} (the baseline itself)"
     if difference is None or difference.ci is None:
         return said
-    doubt = ", which may be chance" if verdict("fd", difference) == "no evidence" else ""
+    doubt = ", which may be chance" if verdicts.of(report, row) == "no evidence" else ""
     return (
         f"{said} ({number(difference.value, 2, True)} {interval(difference.ci, 2, True)} to {report.baseline}{doubt})"
     )

@@ -12,7 +12,7 @@ from string import Template
 
 from orderhead.core.files import write_text
 from orderhead.report import cards, markup, table
-from orderhead.report.answer import answer, extremes, text
+from orderhead.report.answer import answer, below, text
 from orderhead.report.load import Report, load
 
 FLAGS = {
@@ -50,7 +50,7 @@ def render(report: Report, folder: Path) -> str:
         css=_asset("page.css"),
         kicker=_kicker(report),
         answer=_answer(report),
-        extremes=escape(extremes(report)),
+        below="".join(f"<p>{escape(sentence)}</p>" for sentence in below(report)),
         notes=_notes(report),
         nav="".join(f'<a href="#{name.lower()}">{name}</a>' for name, section in sections.items() if section),
         sections="\n".join(sections.values()),

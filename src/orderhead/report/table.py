@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from orderhead.report import draw, markup
-from orderhead.report.answer import interval, number, verdict
+from orderhead.report import draw, markup, verdicts
+from orderhead.report.answer import interval, number
 from orderhead.report.load import Number, Report, Row
 from orderhead.report.reading import READINGS
 
@@ -87,9 +87,10 @@ def _difference_heads(report: Report, scale: draw.Scale | None) -> list[str]:
         return []
     explain = f"Frechet distance minus that of {report.baseline} on the same images and noise; 95 % interval"
     heading = f"FD \N{MINUS SIGN} {report.baseline}"
+    rule = "better or worse where the difference holds at 95 % for all orders of this table together"
     return [
         _th("difference", heading, explain, "ascending", extra=draw.forest_axis(scale), css="plot"),
-        _th("verdict", "Verdict", "better or worse where the interval of the difference excludes 0", "ascending"),
+        _th("verdict", "Verdict", rule, "ascending"),
     ]
 
 
@@ -124,14 +125,14 @@ def _cell(report: Report, row: Row, column: Column) -> str:
 
 
 def _mark(report: Report, row: Row, column: Column) -> str:
-    """A small sign where another metric's paired interval excludes 0."""
+    """A small sign where another metric's paired interval excludes 0, however many comparisons there are."""
     difference = report.difference(row, column.key)
-    said = None if column.key == "fd" or row.order == report.baseline else verdict(column.key, difference)
+    said = None if column.key == "fd" or row.order == report.baseline else verdicts.verdict(column.key, difference)
     if said in (None, "no evidence") or difference is None or difference.ci is None:
         return ""
     shown = f"{column.show(difference.value, True)} {column.show_interval(difference.ci, True)}"
     sign = "\N{BLACK UP-POINTING TRIANGLE}" if said == "better" else "\N{BLACK DOWN-POINTING TRIANGLE}"
-    label = escape(f"{said} than {report.baseline}: {shown}")
+    label = escape(f"{said} than {report.baseline}, uncorrected: {shown}")
     return f'<span class="mark {said}" role="img" aria-label="{label}" title="{label}">{sign}</span>'
 
 
@@ -140,7 +141,7 @@ def _difference(report: Report, row: Row, column: Column, scale: draw.Scale) -> 
     if difference is None or difference.ci is None:
         zero = draw.forest_row(0, (0, 0), "", scale, "the baseline") if row.order == report.baseline else ""
         return f'<td class="plot reference" data-v="0">{zero}</td>'
-    said = verdict("fd", difference) or ""
+    said = verdicts.of(report, row) or ""
     shown = f"{column.show(difference.value, True)} {column.show_interval(difference.ci, True)}"
     picture = draw.forest_row(difference.value, difference.ci, said, scale, f"{row.order}: {shown}, {said}")
     value, ci = column.show(difference.value, True), column.show_interval(difference.ci, True)
@@ -151,7 +152,7 @@ def _difference(report: Report, row: Row, column: Column, scale: draw.Scale) -> 
 def _rank(report: Report, row: Row) -> int:
     if row.order == report.baseline:
         return 1
-    return {"better": 0, "no evidence": 2, "worse": 3}.get(verdict("fd", report.difference(row, "fd")) or "", 4)
+    return {"better": 0, "no evidence": 2, "worse": 3}.get(verdicts.of(report, row) or "", 4)
 
 
 def _real(report: Report, columns: Sequence[Column], compared: bool) -> str:
@@ -174,7 +175,19 @@ def _under(report: Report) -> str:
     )
     settings = "&nbsp;· ".join(f"{escape(k.replace('_', ' '))} {escape(shown(v))}" for k, v in report.protocol.items())
     reference = f"reference {escape(report.real_name)}" + (f" ({report.real_n:,} images)" if report.real_n else "")
-    return f'<p class="protocol">{report.images} images an order&nbsp;· {settings}&nbsp;· {reference}</p><p>{link}</p>'
+    return (
+        f'<ul class="aside">{"".join(f"<li>{escape(note)}</li>" for note in _notes(report))}</ul>'
+        f'<p class="protocol">{report.images} images an order&nbsp;· {settings}&nbsp;· {reference}</p><p>{link}</p>'
+    )
+
+
+def _notes(report: Report) -> list[str]:
+    """What one must know to read the table right."""
+    return [
+        "Brackets hold 95 % intervals, each by itself; only the column Verdict is corrected for how many orders there "
+        f"are. ▲ or ▼ beside a value: better or worse than {report.baseline} by its own paired interval, uncorrected, "
+        "so some of them are chance."
+    ]
 
 
 def _legend(report: Report, columns: Sequence[Column]) -> str:
@@ -185,11 +198,7 @@ def _legend(report: Report, columns: Sequence[Column]) -> str:
         )
         for c in columns
     ]
-    note = f"▲ or ▼ beside a value: better or worse than {report.baseline}, its own paired interval excludes 0."
-    return (
-        f"<details><summary>What the columns mean</summary>{markup.listing(pairs, 'legend')}"
-        f'<p class="small">{escape(note)} Brackets hold 95 % intervals.</p></details>'
-    )
+    return f"<details><summary>What the columns mean</summary>{markup.listing(pairs, 'legend')}</details>"
 
 
 def shown(value: object) -> str:
