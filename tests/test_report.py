@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from orderhead.core import results
-from orderhead.report import answer, build, draw, pixels, verdicts
+from orderhead.report import answer, build, draw, pixels, power, verdicts
 from orderhead.report.load import Number, load
 from orderhead.report.page import command, render
 
@@ -63,7 +63,7 @@ def numbers(*cis: tuple[float, float] | None) -> list[results.Result]:
     found = [line("random", "fd", 6.0, (5.5, 6.5)), line("random", "seconds_per_image", 0.1)]
     for name, ci in zip("abcdef", cis, strict=False):
         middle = sum(ci) / 2 if ci else 0.0
-        found += [line(name, "fd", 6 + middle, (5.0, 7.0)), line(name, "fd_minus_random", middle, ci)]
+        found += [line(name, "fd", 6 + middle, (5 + middle, 7 + middle)), line(name, "fd_minus_random", middle, ci)]
         found += [line(name, "seconds_per_image", 0.1)]
     return found
 
@@ -181,6 +181,20 @@ def test_many_orders_need_more_than_their_own_interval(tmp_path: Path) -> None:
     assert "taken alone, a would differ from random" in page
     assert re.search(r'data-order="a".*?chip open">no evidence<', page, re.DOTALL)
     assert "its own paired interval, uncorrected" in page
+
+
+def test_what_pairing_is_worth_is_measured(tmp_path: Path, page: str) -> None:
+    """By hand: half-widths 1 (a), 0.5 (random) and 0.5 (their difference): 0.5 / sqrt(1.25) = 0.447."""
+    text = " ".join(render(load(small(tmp_path, numbers((1, 2)))), tmp_path).split())
+    assert "is 0.45 times as wide as that of two runs with independent noise" in text
+    assert "cancels" not in text
+    ratios = [0.62 * own / np.hypot(own, report_fixture.HALF[0]) for own in report_fixture.HALF[1:]]
+    words = f"is {np.median(ratios):.2f} times as wide as that of two runs with independent noise would be "
+    assert f"{words}(in the median, {min(ratios):.2f} to {max(ratios):.2f} over 9 orders" in page
+
+
+def test_an_interval_that_is_cut_off_counts_with_its_longer_side() -> None:
+    assert power.half_width(Number(0.5, (0.0, 2.0))) == 1.5
 
 
 def test_numbers_carry_a_minus_sign_and_never_minus_zero() -> None:

@@ -14,6 +14,7 @@ from orderhead.core.files import write_text
 from orderhead.report import cards, markup, table
 from orderhead.report.answer import answer, below, text
 from orderhead.report.load import Report, load
+from orderhead.report.power import paired_sentence
 
 FLAGS = {
     "steps": "--steps", "denoise_steps": "--denoise-steps", "cfg_scale": "--cfg", "cfg_schedule": "--cfg-schedule",
@@ -115,5 +116,6 @@ def _protocol(report: Report, folder: Path) -> str:
     return Template(_asset("protocol.html")).substitute(
         settings=markup.listing(pairs, "settings"),
         baseline=escape(report.baseline),
+        pairing=escape(paired_sentence(report)),
         command=escape(command(report, folder)),
     )
