@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from orderhead.core import results
-from orderhead.report import answer, build, draw, pixels, power, verdicts
+from orderhead.report import answer, build, draw, pixels, power, verdicts, words
 from orderhead.report.load import Number, load
 from orderhead.report.page import command, render
 
@@ -193,14 +193,28 @@ def test_what_pairing_is_worth_is_measured(tmp_path: Path, page: str) -> None:
     assert f"{words}(in the median, {min(ratios):.2f} to {max(ratios):.2f} over 9 orders" in page
 
 
+def test_the_opening_tells_how_small_a_difference_could_be_seen(tmp_path: Path, folder: Path, page: str) -> None:
+    said = power.seen(load(small(tmp_path, numbers((1, 2)))))
+    assert said == (
+        "How small a difference this run could see: about 0.50 in FD, 8 % of random's own 6.00 "
+        "(half-width of the interval)."
+    )
+    half = 0.62 * np.median(report_fixture.HALF[1:])
+    said = power.seen(load(folder))
+    assert f"about {half:.2f} in FD, {100 * half / 6.62:.0f} % of random's own 6.62 (median half-width of the" in said
+    assert f"; a first verdict among 9 takes {half * 2.785 / 1.965:.2f}." in said  # SciPy's t at 502 degrees of freedom
+    assert page.index("How small a difference") < page.index("</header>")
+    assert power.seen(load(small(tmp_path / "none", numbers()))) == ""
+
+
 def test_an_interval_that_is_cut_off_counts_with_its_longer_side() -> None:
     assert power.half_width(Number(0.5, (0.0, 2.0))) == 1.5
 
 
 def test_numbers_carry_a_minus_sign_and_never_minus_zero() -> None:
-    assert answer.number(-0.53, 2) == "\N{MINUS SIGN}0.53"
-    assert answer.number(-0.001, 2) == "0.00"
-    assert answer.interval((-1, 2), 1, True) == "[\N{MINUS SIGN}1.0, +2.0]"
+    assert words.number(-0.53, 2) == "\N{MINUS SIGN}0.53"
+    assert words.number(-0.001, 2) == "0.00"
+    assert words.interval((-1, 2), 1, True) == "[\N{MINUS SIGN}1.0, +2.0]"
 
 
 # ---------------------------------------------------------------- the page

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from orderhead.report import verdicts
+from orderhead.report import power, verdicts
 from orderhead.report.load import Report, Row
 from orderhead.report.reading import READINGS
+from orderhead.report.words import interval, listed, number
 
 Part = tuple[str, str]  # text, and the verdict that it speaks of ("" for none)
 
@@ -26,7 +27,7 @@ def answer(report: Report) -> list[Part]:
 
 def below(report: Report) -> list[str]:
     """The sentences under the answer."""
-    return [sentence for say in (extremes, together) if (sentence := say(report))]
+    return [sentence for say in (extremes, power.seen, together) if (sentence := say(report))]
 
 
 def extremes(report: Report) -> str:
@@ -51,23 +52,8 @@ def together(report: Report) -> str:
     return f"{said}."
 
 
-def listed(names: list[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
-    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
-
-
 def text(parts: list[Part]) -> str:
     return "".join(part for part, _ in parts)
-
-
-def number(value: float, digits: int = 2, signed: bool = False) -> str:
-    """Fixed point with a real minus sign; never "-0.00"."""
-    shown = f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"
-    return shown.replace("-", "\N{MINUS SIGN}")
-
-
-def interval(ci: tuple[float, float], digits: int = 2, signed: bool = False) -> str:
-    return f"[{number(ci[0], digits, signed)}, {number(ci[1], digits, signed)}]"
 
 
 def _nothing(report: Report) -> str:

@@ -9,9 +9,9 @@ from html import escape
 import numpy as np
 
 from orderhead.report import draw, markup, pixels
-from orderhead.report.answer import interval, number
 from orderhead.report.load import Panels, Report, Row
 from orderhead.report.reading import LINTER
+from orderhead.report.words import interval, number
 
 BUDGET = 1_900_000  # characters of embedded pictures
 

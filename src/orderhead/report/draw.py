@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from orderhead.report.answer import number
+from orderhead.report.words import number
 
 
 def ticks(lo: float, hi: float, wanted: int = 4) -> list[float]:

@@ -6,6 +6,7 @@ from statistics import median
 
 from orderhead.report import verdicts
 from orderhead.report.load import Number, Report
+from orderhead.report.words import number
 
 
 def half_width(number: Number) -> float:
@@ -38,3 +39,24 @@ def paired_sentence(report: Report) -> str:
         f"What that is worth can be measured: in this run the interval of such a difference in FD is {middle} times as "
         f"wide as that of two runs with independent noise would be ({spread}; at 1, pairing gains nothing)."
     )
+
+
+def seen(report: Report) -> str:
+    """How small a difference this run could have seen; empty where nothing is compared."""
+    found = verdicts.compared(report)
+    base = next((r.numbers.get("fd") for r in report.measured if r.order == report.baseline), None)
+    if not found or base is None:
+        return ""
+    half, m = median(half_width(d) for d in found.values()), len(found)
+    share = (
+        f", {100 * half / base.value:.0f} % of {report.baseline}'s own {number(base.value)}" if base.value > 0 else ""
+    )
+    kind = "median half-width of the intervals" if m > 1 else "half-width of the interval"
+    said = f"How small a difference this run could see: about {number(half)} in FD{share} ({kind})"
+    return f"{said}; a first verdict among {m} takes {number(half * _stricter(report, m))}." if m > 1 else f"{said}."
+
+
+def _stricter(report: Report, comparisons: int) -> float:
+    """How much wider an interval is that holds at 95 % for all comparisons (Bonferroni, Holm's first step)."""
+    freedom = verdicts.freedom(report.images, len(report.class_names))
+    return verdicts.quantile(freedom, 1 - (1 - verdicts.LEVEL) / comparisons) / verdicts.quantile(freedom)

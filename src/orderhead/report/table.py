@@ -12,9 +12,9 @@ from urllib.parse import quote
 import numpy as np
 
 from orderhead.report import draw, markup, verdicts
-from orderhead.report.answer import interval, number
 from orderhead.report.load import Number, Report, Row
 from orderhead.report.reading import READINGS
+from orderhead.report.words import interval, number
 
 
 @dataclass(frozen=True)
