@@ -92,8 +92,9 @@ def test_the_page_opens_with_the_answer(folder: Path, page: str) -> None:
     )
     assert Words(page[page.index("<body>") :]).text.index(said) < 100
     assert "taken alone, halton would differ from random." in page
-    assert "Best is checkerboard at 6.09" in page
-    assert "worst is edge_spiral at 9.87" in page
+    assert "Lowest FD: checkerboard, 6.09 (" in page
+    assert "highest: edge_spiral, 9.87 (" in page
+    assert "2 of 9 orders are indistinguishable from random here" in page
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,28 @@ def test_the_page_opens_with_the_answer(folder: Path, page: str) -> None:
 )
 def test_the_sentence_agrees_in_number(tmp_path: Path, cis: list, words: str) -> None:
     assert words in answer.text(answer.answer(load(small(tmp_path, numbers(*cis)))))
+
+
+@pytest.mark.parametrize(
+    ("cis", "words"),
+    [
+        ([(-2, 1)], "; highest: random, 6.00 (the baseline itself). The one order is indistinguishable from random"),
+        (
+            [(-1, 2), (0, 3)],
+            "Lowest FD: random, 6.00 (the baseline itself); highest: b, 7.50 (+1.50 [+0.00, +3.00] to ",
+        ),
+        ([(-1, 2), (0, 3)], "which may be chance). All 2 orders are indistinguishable from random here: a place in "),
+        ([(-1, 2), (5, 6)], "1 of 2 orders is indistinguishable from random here"),
+        (
+            [(2, 3), (5, 6)],
+            "Lowest FD: random, 6.00 (the baseline itself); highest: b, 11.50 (+5.50 [+5.00, +6.00] to ",
+        ),
+    ],
+)
+def test_a_ranking_is_not_made_of_chance(tmp_path: Path, cis: list, words: str) -> None:
+    said = answer.extremes(load(small(tmp_path, numbers(*cis))))
+    assert words in said
+    assert ("indistinguishable" in said) == any(lo <= 0 <= hi for lo, hi in cis)
 
 
 def test_nothing_is_claimed_without_the_baseline(tmp_path: Path) -> None:

@@ -31,11 +31,23 @@ def below(report: Report) -> list[str]:
 
 
 def extremes(report: Report) -> str:
-    """The best and the worst order by Frechet distance, named; empty with fewer than two."""
+    """The ends of the ranking, named, and what it is worth in between; empty with fewer than two orders."""
     rows = [r for r in report.measured if "fd" in r.numbers]
     if len(rows) < 2:
         return ""
-    return f"Best is {_named(report, rows[0])}; worst is {_named(report, rows[-1])}."
+    return f"Lowest FD: {_named(report, rows[0])}; highest: {_named(report, rows[-1])}.{_chance(report)}"
+
+
+def _chance(report: Report) -> str:
+    """How many orders cannot be told from the baseline, so that nobody reads a ranking into them."""
+    said = list(verdicts.verdicts(report).values())
+    m, alike = len(said), said.count("no evidence")
+    if not alike:
+        return ""
+    who = f"{alike} of {m} orders {'is' if alike == 1 else 'are'}"
+    if alike == m:
+        who = f"All {m} orders are" if m > 1 else "The one order is"
+    return f" {who} indistinguishable from {report.baseline} here: a place in the ranking may be chance."
 
 
 def together(report: Report) -> str:
@@ -91,7 +103,7 @@ def _n(report: Report) -> int:
 
 def _named(report: Report, row: Row) -> str:
     fd, difference = row.numbers["fd"], report.difference(row, "fd")
-    said = f"{row.order} at {number(fd.value)}"
+    said = f"{row.order}, {number(fd.value)}"
     if row.order == report.baseline:
         return f"{said} (the baseline itself)"
     if difference is None or difference.ci is None:
