@@ -76,7 +76,7 @@ def small(folder: Path, lines: list[results.Result], **changes: object) -> Path:
     """A folder with numbers only, for the orders that the lines name."""
     orders = list(dict.fromkeys(r.row for r in lines))
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(json.dumps(report_fixture.run_json(orders=orders, **changes)))
+    (folder / "run.json").write_text(json.dumps(report_fixture.run_json(**{"orders": orders, **changes})))
     results.append(folder / "results.jsonl", lines)
     return folder
 
@@ -419,10 +419,27 @@ def test_one_token_a_step_beside_sixteen_steps(tmp_path: Path) -> None:
         if kind == "traces":
             arrays["counts"] = np.ones(report_fixture.L, int)
         path.write_bytes(_npz(**arrays))
-    data = re.search(r'id="data">(.*?)</script>', build(tmp_path).read_text())
+    page = build(tmp_path).read_text()
+    data = re.search(r'id="data">(.*?)</script>', page)
     assert data
     steps = {o["name"]: (o["T"], len(o["counts"]), o["counts"][-1]) for o in json.loads(data[1])["orders"]}
     assert steps == {"random": (16, 16, 64), "raster": (64, 64, 64)}
+    assert "At 16 steps (raster: 64) on the fashion body" in answer.text(answer.answer(load(tmp_path)))
+    assert page.count(">64 steps<") == 2  # in the table and on the card
+    assert ">16 steps<" not in page
+
+
+def test_steps_are_those_of_the_files_and_else_those_asked_for(tmp_path: Path) -> None:
+    """A schedule of explicit counts may have another number of steps than the setting says."""
+    small(tmp_path, numbers((1, 2)), protocol={"steps": 4})
+    assert answer.text(answer.answer(load(tmp_path))).startswith("At 4 steps on the fashion body")
+    (tmp_path / "traces").mkdir()
+    trace = _npz(order=report_fixture.order_NL("random"), counts=report_fixture.counts())
+    (tmp_path / "traces" / "random.npz").write_bytes(trace)
+    assert answer.text(answer.answer(load(tmp_path))).startswith("At 16 steps on the fashion body")
+    small(tmp_path, [], orders=["random", "a"], protocol={})
+    (tmp_path / "traces" / "random.npz").unlink()
+    assert answer.text(answer.answer(load(tmp_path))).startswith("On the fashion body")
 
 
 def test_big_colour_pictures_are_thinned_until_the_page_is_small(tmp_path: Path) -> None:

@@ -78,9 +78,19 @@ def _nothing(report: Report) -> str:
 
 
 def _opening(report: Report) -> str:
-    steps = report.protocol.get("steps")
-    where = f"on the {report.body} body, "
-    return f"At {steps} steps {where}" if isinstance(steps, int) else where.capitalize()
+    where, own = f"on the {report.body} body, ", _own_steps(report)
+    if report.steps is None:
+        return where[0].upper() + where[1:]
+    return f"At {report.steps} steps{f' ({own})' if own else ''} {where}"
+
+
+def _own_steps(report: Report) -> str:
+    """The orders that take another number of steps, for example "ar_raster and ar_random: 64"."""
+    found: dict[int, list[str]] = {}
+    for row in report.measured:
+        if steps := report.own_steps(row):
+            found.setdefault(steps, []).append(row.order)
+    return "; ".join(f"{listed(orders)}: {steps}" for steps, orders in found.items())
 
 
 def _won(won: int, of: int, baseline: str) -> str:

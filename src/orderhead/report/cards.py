@@ -126,7 +126,7 @@ def _card(report: Report, row: Row, picture: Pictures | None, ghosts: Ghosts) ->
     parts = [_heats(report, row), middle, _minis(report, row, ghosts)]
     return (
         f'<article class="card" id="{markup.anchor(row, report)}"><header><h3>{escape(row.order)}</h3>'
-        f"{markup.chip(row, report)}{_headline(report, row)}</header>"
+        f"{markup.own_steps(row, report)}{markup.chip(row, report)}{_headline(report, row)}</header>"
         f'<div class="card-body">{"".join(parts)}</div></article>'
     )
 

@@ -83,6 +83,13 @@ class Row:
     panels: Panels | None = None
     curves: Curves | None = None
 
+    @property
+    def steps(self) -> int | None:
+        """Unmasking steps, by whichever file is there."""
+        if self.trace:
+            return len(self.trace.counts_T)
+        return self.panels.T if self.panels else self.curves.mse_NT.shape[1] if self.curves else None
+
 
 @dataclass(frozen=True)
 class Report:
@@ -114,6 +121,17 @@ class Report:
     def difference(self, row: Row, metric: str) -> Number | None:
         """The paired difference of a metric to the baseline."""
         return row.numbers.get(f"{metric}_minus_{self.baseline}")
+
+    @property
+    def steps(self) -> int | None:
+        """Unmasking steps of the baseline, and of every order that has no schedule of its own."""
+        asked = self.protocol.get("steps")
+        found = next((r.steps for r in self.rows if r.order == self.baseline), None)
+        return found or (asked if isinstance(asked, int) else None)
+
+    def own_steps(self, row: Row) -> int | None:
+        """An order's unmasking steps where they are not the baseline's."""
+        return row.steps if row.steps != self.steps else None
 
     def class_name(self, label: int) -> str:
         return self.class_names[label] if 0 <= label < len(self.class_names) else f"class {label}"

@@ -42,6 +42,12 @@ def chip(row: Row, report: Report) -> str:
     return f'<span class="chip {kind}">{said or "no interval"}</span>'
 
 
+def own_steps(row: Row, report: Report) -> str:
+    """A small note where an order takes another number of steps than the baseline."""
+    steps = report.own_steps(row)
+    return f'<small class="steps">{steps} steps</small>' if steps else ""
+
+
 def heat(ranks: Sequence[float], report: Report, label: str, css: str = "heat") -> str:
     """A heatmap image; the script reads a cell's rank from `data-ranks`."""
     h, w, L = report.grid.h, report.grid.w, report.grid.L

@@ -111,7 +111,7 @@ def _name(report: Report, row: Row) -> str:
         thumb = markup.heat(row.trace.rank_NL.mean(0).tolist(), report, "", "thumb")
     return (
         f'<th scope="row" data-v="{escape(row.order)}"><a href="#{markup.anchor(row, report)}">{thumb}'
-        f"<span>{escape(row.order)}</span></a></th>"
+        f"<span>{escape(row.order)}{markup.own_steps(row, report)}</span></a></th>"
     )
 
 
