@@ -97,11 +97,11 @@ def lines(name: str) -> list[results.Result]:
         "same_step_pairs": (15.0 + 12 * (1 - quality), None), "visible_neighbours": (2.9 + 0.3 * (1 - quality), None),
         "mean_guidance": (1.83, None), "entropy_bits": (0.0 if name in ("raster", "blockwise") else 5.2, None),
     }  # fmt: skip
-    common = {"study": "demo", "row": name, "n": 512, "protocol": {"steps": T, "seed": 0}, "commit": "0123abc"}
+    common = {"study": "demo", "row": name, "protocol": {"steps": T, "seed": 0}, "commit": "0123abc"}
 
     def line(metric: str, value: float, half: float | None) -> results.Result:
-        ci = None if half is None else (value - half, value + half)
-        return results.Result(metric=metric, value=value, ci=ci, seconds=10.0, date="2025-01-31", **common)
+        ci, n = None if half is None else (value - half, value + half), N if metric.startswith("au") else 512
+        return results.Result(metric=metric, value=value, ci=ci, n=n, seconds=10.0, date="2025-01-31", **common)
 
     found = [line(metric, value, half) for metric, (value, half) in values.items()]
     if name != "random":

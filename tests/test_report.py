@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from orderhead.core import results
-from orderhead.report import answer, build, draw, pixels, power, verdicts, words
+from orderhead.report import answer, build, draw, notes, pixels, power, verdicts, words
 from orderhead.report.load import Number, load
 from orderhead.report.page import command, render
 
@@ -276,6 +276,16 @@ def test_the_csv_holds_every_number(folder: Path, page: str) -> None:
         (r.row, r.metric): r.value for r in lines
     }
     assert len(rows) == len(lines) + 6  # and the real images
+
+
+def test_numbers_of_fewer_images_say_so(folder: Path, page: str, tmp_path: Path) -> None:
+    assert notes.fewer_images(load(folder)) == "AUC and AUAC on the first 64"
+    text = Words(page).text
+    assert text.count("512 (AUC and AUAC on the first 64)") == 2  # under the table and in the protocol
+    assert "Means over the first 64 images" in text
+    assert re.search(r'data-key="auac"[^>]+n = 64 images', page)
+    assert re.search(r'data-key="fd"[^>]+n = 512 images', page)
+    assert notes.fewer_images(load(small(tmp_path, numbers((1, 2)), images=100))) == ""
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:

@@ -297,9 +297,11 @@ def curves(report: Report) -> str:
         for r in rows
     )
     charts = "".join(_wide(report, kind) for kind in KINDS if kind.lines(report))
+    n = max(len(r.curves.mse_NT) for r in rows if r.curves)
     return (
         '<section id="curves" aria-labelledby="curves-h"><h2 id="curves-h">How images come into being</h2>'
-        "<p>Means over images after each step. Point at a line to read it; press names to keep them in front.</p>"
+        f"<p>Means over the first {n} images after each step. Point at a line to read it; press names to keep them in "
+        "front.</p>"
         f'<div class="keys" role="group" aria-label="Orders to keep in front">{buttons}</div>'
         f'<div class="wide">{charts}</div></section>'
     )

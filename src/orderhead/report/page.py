@@ -109,7 +109,7 @@ def _protocol(report: Report, folder: Path) -> str:
     pairs = [
         ("body", report.body),
         ("grid", f"{report.grid.h} \N{MULTIPLICATION SIGN} {report.grid.w}"),
-        ("images an order", str(report.images)),
+        ("images an order", table.images(report)),
     ]
     pairs += [(k.replace("_", " "), table.shown(v)) for k, v in report.protocol.items()]
     pairs.append(("reference", report.real_name + (f", {report.real_n:,} images" if report.real_n else "")))

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from orderhead.report import draw, markup, verdicts
+from orderhead.report import draw, markup, notes, verdicts
 from orderhead.report.load import Number, Report, Row
 from orderhead.report.reading import READINGS
 from orderhead.report.words import interval, number
@@ -75,7 +75,9 @@ def _head(report: Report, columns: Sequence[Column], scale: draw.Scale | None) -
     for c in columns:
         reading = READINGS[c.key]
         best = "descending" if reading.higher else "ascending"
+        n = notes.images_of(report, c.key)
         explain = f"{reading.title}: {reading.explain} {'Higher' if reading.higher else 'Lower'} is better."
+        explain += f" n = {n} images." if n else ""
         cells.append(_th(c.key, c.heading, explain, best, "ascending" if c.key == "fd" else "none"))
         if c.key == "fd":
             cells += _difference_heads(report, scale)
@@ -176,18 +178,15 @@ def _under(report: Report) -> str:
     settings = "&nbsp;· ".join(f"{escape(k.replace('_', ' '))} {escape(shown(v))}" for k, v in report.protocol.items())
     reference = f"reference {escape(report.real_name)}" + (f" ({report.real_n:,} images)" if report.real_n else "")
     return (
-        f'<ul class="aside">{"".join(f"<li>{escape(note)}</li>" for note in _notes(report))}</ul>'
-        f'<p class="protocol">{report.images} images an order&nbsp;· {settings}&nbsp;· {reference}</p><p>{link}</p>'
+        f'<ul class="aside">{"".join(f"<li>{escape(n)}</li>" for n in notes.under_the_table(report))}</ul>'
+        f'<p class="protocol">{images(report)} images an order&nbsp;· {settings}&nbsp;· {reference}</p><p>{link}</p>'
     )
 
 
-def _notes(report: Report) -> list[str]:
-    """What one must know to read the table right."""
-    return [
-        "Brackets hold 95 % intervals, each by itself; only the column Verdict is corrected for how many orders there "
-        f"are. ▲ or ▼ beside a value: better or worse than {report.baseline} by its own paired interval, uncorrected, "
-        "so some of them are chance."
-    ]
+def images(report: Report) -> str:
+    """The number of images, and of which metrics it is not."""
+    fewer = notes.fewer_images(report)
+    return f"{report.images}{f' ({fewer})' if fewer else ''}"
 
 
 def _legend(report: Report, columns: Sequence[Column]) -> str:

@@ -1,0 +1,34 @@
+"""What one must know to read the numbers right: sentences that stand under the table where they apply."""
+
+from __future__ import annotations
+
+from orderhead.report.load import Report
+from orderhead.report.reading import READINGS
+from orderhead.report.words import listed
+
+
+def under_the_table(report: Report) -> list[str]:
+    return [sentence for say in (_intervals,) if (sentence := say(report))]
+
+
+def _intervals(report: Report) -> str:
+    return (
+        "Brackets hold 95 % intervals, each by itself; only the column Verdict is corrected for how many orders there "
+        f"are. ▲ or ▼ beside a value: better or worse than {report.baseline} by its own paired interval, uncorrected, "
+        "so some of them may be chance."
+    )
+
+
+def fewer_images(report: Report) -> str:
+    """Which metrics are of fewer images, for example "AUC and AUAC on the first 64"."""
+    found: dict[int, list[str]] = {}
+    for metric, reading in READINGS.items():
+        n = images_of(report, metric)
+        if 0 < n < report.images:
+            found.setdefault(n, []).append(reading.short)
+    return "; ".join(f"{listed(names)} on the first {n}" for n, names in found.items())
+
+
+def images_of(report: Report, metric: str) -> int:
+    """How many images an order a metric was measured on; 0 where no result says."""
+    return max((r.numbers[metric].n for r in report.measured if metric in r.numbers), default=0)
