@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import io
 import itertools
 import json
@@ -286,6 +287,13 @@ def test_numbers_of_fewer_images_say_so(folder: Path, page: str, tmp_path: Path)
     assert re.search(r'data-key="auac"[^>]+n = 64 images', page)
     assert re.search(r'data-key="fd"[^>]+n = 512 images', page)
     assert notes.fewer_images(load(small(tmp_path, numbers((1, 2)), images=100))) == ""
+
+
+@pytest.mark.parametrize(("n", "warned"), [(5, True), (49, True), (50, False), (100, False)])
+def test_few_images_are_warned_of_at_the_top(tmp_path: Path, n: int, warned: bool) -> None:
+    lines = [dataclasses.replace(r, n=n) for r in numbers((1, 2))]
+    page = render(load(small(tmp_path, lines, images=n)), tmp_path)
+    assert (f"only {n} images an order" in page[: page.index("</header>")]) == warned
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:

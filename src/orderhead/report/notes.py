@@ -6,6 +6,19 @@ from orderhead.report.load import Report
 from orderhead.report.reading import READINGS
 from orderhead.report.words import listed
 
+FEW = 50  # images an order, below which an interval is rough
+
+
+def few_images(report: Report) -> list[str]:
+    """A warning where intervals cannot be taken at their word."""
+    n = images_of(report, "fd") or report.images
+    if not 0 < n < FEW:
+        return []
+    return [
+        f"only {n} images an order: with fewer than {FEW} the intervals are rough, and a Frechet distance is mostly "
+        "the bias of its small sample"
+    ]
+
 
 def under_the_table(report: Report) -> list[str]:
     return [sentence for say in (_intervals,) if (sentence := say(report))]

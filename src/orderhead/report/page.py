@@ -14,6 +14,7 @@ from orderhead.core.files import write_text
 from orderhead.report import cards, markup, table
 from orderhead.report.answer import answer, below, text
 from orderhead.report.load import Report, load
+from orderhead.report.notes import few_images
 from orderhead.report.power import paired_sentence
 
 FLAGS = {
@@ -85,7 +86,7 @@ def _answer(report: Report) -> str:
 
 def _notes(report: Report) -> str:
     waiting = [r.order for r in report.rows if not r.numbers]
-    notes = [*report.notes, *([f"not measured yet: {', '.join(waiting)}"] if waiting else [])]
+    notes = [*report.notes, *([f"not measured yet: {', '.join(waiting)}"] if waiting else []), *few_images(report)]
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return f'<ul class="notes" role="note">{items}</ul>' if items else ""
 
