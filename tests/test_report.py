@@ -289,6 +289,16 @@ def test_numbers_of_fewer_images_say_so(folder: Path, page: str, tmp_path: Path)
     assert notes.fewer_images(load(small(tmp_path, numbers((1, 2)), images=100))) == ""
 
 
+def test_a_kernel_distance_below_zero_is_explained(tmp_path: Path, page: str) -> None:
+    assert "KID lies below 0" not in page
+    assert "no difference seen" not in page
+    lines = [*numbers((1, 2)), line("a", "kid", -0.062, (-0.08, -0.04))]
+    real = {"name": "real", "n": 9900, "real": {"kid": -0.0737}}
+    below = render(load(small(tmp_path, lines, reference=real)), tmp_path)
+    assert "KID lies below 0 because its estimator assumes independent draws" in below
+    assert "as many real images score \N{MINUS SIGN}0.074" in below
+
+
 @pytest.mark.parametrize(("n", "warned"), [(5, True), (49, True), (50, False), (100, False)])
 def test_few_images_are_warned_of_at_the_top(tmp_path: Path, n: int, warned: bool) -> None:
     lines = [dataclasses.replace(r, n=n) for r in numbers((1, 2))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orderhead.report.load import Report
 from orderhead.report.reading import READINGS
-from orderhead.report.words import listed
+from orderhead.report.words import listed, number
 
 FEW = 50  # images an order, below which an interval is rough
 
@@ -21,7 +21,7 @@ def few_images(report: Report) -> list[str]:
 
 
 def under_the_table(report: Report) -> list[str]:
-    return [sentence for say in (_intervals,) if (sentence := say(report))]
+    return [sentence for say in (_intervals, _below_zero) if (sentence := say(report))]
 
 
 def _intervals(report: Report) -> str:
@@ -29,6 +29,17 @@ def _intervals(report: Report) -> str:
         "Brackets hold 95 % intervals, each by itself; only the column Verdict is corrected for how many orders there "
         f"are. ▲ or ▼ beside a value: better or worse than {report.baseline} by its own paired interval, uncorrected, "
         "so some of them may be chance."
+    )
+
+
+def _below_zero(report: Report) -> str:
+    """A squared distance below 0 needs a word."""
+    if all(r.numbers["kid"].value >= 0 for r in report.measured if "kid" in r.numbers):
+        return ""
+    zero = f"; as many real images score {number(report.real['kid'], 3)}" if "kid" in report.real else ""
+    return (
+        "KID lies below 0 because its estimator assumes independent draws, and with every class equally often the "
+        f"images are more even than that{zero}. Compare it with other rows, not with 0."
     )
 
 

@@ -30,7 +30,9 @@ READINGS: dict[str, Reading] = {
     ),
     "kid": Reading(
         "KID", "kernel distance", False,
-        "Unbiased kernel MMD between the features of generated and of real images; 0 or below = no difference seen.",
+        "Kernel MMD between the features of generated and of real images, by an estimator that is right on average for "
+        "images drawn independently. Here every class comes equally often, which is more even than chance, so it falls "
+        "below 0; the row of real images shows where it lies without a difference.",
     ),
     "precision": Reading(
         "Precision", "precision", True,
