@@ -299,6 +299,14 @@ def test_a_kernel_distance_below_zero_is_explained(tmp_path: Path, page: str) ->
     assert "as many real images score \N{MINUS SIGN}0.074" in below
 
 
+def test_wall_time_is_on_the_cards_and_not_compared(page: str) -> None:
+    table = page[page.index('id="table"') : page.index('id="gallery"')]
+    assert "Cost" not in table
+    assert "seconds_per_image" in unquote(table)  # in the CSV
+    assert page.count("<dt>wall time per image</dt>") == 10
+    assert "it varies with what else the machine did" in page
+
+
 @pytest.mark.parametrize(("n", "warned"), [(5, True), (49, True), (50, False), (100, False)])
 def test_few_images_are_warned_of_at_the_top(tmp_path: Path, n: int, warned: bool) -> None:
     lines = [dataclasses.replace(r, n=n) for r in numbers((1, 2))]

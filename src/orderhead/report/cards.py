@@ -14,6 +14,7 @@ from orderhead.report.reading import LINTER
 from orderhead.report.words import interval, number
 
 BUDGET = 1_900_000  # characters of embedded pictures
+COST = "wall time of this order's whole run over its images; it varies with what else the machine did"
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _card(report: Report, row: Row, picture: Pictures | None, ghosts: Ghosts) ->
 
 
 def _meanings() -> str:
-    pairs = [(title, f"{why[0].upper()}{why[1:]}.") for title, why in LINTER.values()]
+    pairs = [(title, f"{why[0].upper()}{why[1:]}.") for title, why in (*LINTER.values(), ("wall time", COST))]
     return f"<details><summary>What the figures mean</summary>{markup.listing(pairs, 'legend')}</details>"
 
 
@@ -186,7 +187,7 @@ def _figures(row: Row) -> str:
     if "seconds_per_image" in row.numbers:
         seconds = row.numbers["seconds_per_image"].value
         cost = f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
-        pairs.append(("cost per image", cost, "wall time of the whole run of this order over its images"))
+        pairs.append(("wall time per image", cost, COST))
     items = "".join(f'<div title="{escape(why)}"><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>' for k, v, why in pairs)
     return f'<dl class="figures">{items}</dl>' if items else ""
 

@@ -50,10 +50,6 @@ READINGS: dict[str, Reading] = {
         "AUAC", "area under accuracy", True,
         "Mean top-1 accuracy of that classifier during generation, over the fraction of tokens revealed.",
     ),
-    "seconds_per_image": Reading(
-        "Cost", "seconds per image", False,
-        "Wall time per image of that order's whole run, on the machine that measured it.",
-    ),
 }  # fmt: skip
 
 LINTER: dict[str, tuple[str, str]] = {

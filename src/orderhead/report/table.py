@@ -54,9 +54,6 @@ def _column(report: Report, key: str) -> Column | None:
     values = np.array([abs(n.value) for n in found])
     halves = np.array([(n.ci[1] - n.ci[0]) / 2 for n in found if n.ci])
     heading, factor = READINGS[key].short, 1.0
-    if key == "seconds_per_image":
-        factor, unit = (1000.0, "ms") if values.max() < 1 else (1.0, "s")
-        return Column(key, f"{heading}, {unit}", factor, markup.digits_for(float(np.median(values)) * factor))
     if values.max() < 0.02:
         heading, factor = f"{heading} \N{MULTIPLICATION SIGN} 10³", 1000.0
     spread = float(np.median(halves)) if len(halves) else float(np.median(values)) / 10
