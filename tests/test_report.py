@@ -299,6 +299,14 @@ def test_a_kernel_distance_below_zero_is_explained(tmp_path: Path, page: str) ->
     assert "as many real images score \N{MINUS SIGN}0.074" in below
 
 
+def test_agreement_above_that_of_real_images_is_explained(tmp_path: Path) -> None:
+    lines = [*numbers((1, 2)), line("a", "agreement", 0.94, (0.9, 0.98))]
+    for real, explained in ((0.89, True), (0.94, False)):
+        changes = {"reference": {"name": "real", "n": 9900, "real": {"agreement": real}}}
+        found = notes.under_the_table(load(small(tmp_path / str(real), lines, **changes)))
+        assert any("guidance makes images typical of their class" in note for note in found) == explained
+
+
 def test_wall_time_is_on_the_cards_and_not_compared(page: str) -> None:
     table = page[page.index('id="table"') : page.index('id="gallery"')]
     assert "Cost" not in table

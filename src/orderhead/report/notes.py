@@ -21,7 +21,7 @@ def few_images(report: Report) -> list[str]:
 
 
 def under_the_table(report: Report) -> list[str]:
-    return [sentence for say in (_intervals, _below_zero) if (sentence := say(report))]
+    return [sentence for say in (_intervals, _above_real, _below_zero) if (sentence := say(report))]
 
 
 def _intervals(report: Report) -> str:
@@ -29,6 +29,17 @@ def _intervals(report: Report) -> str:
         "Brackets hold 95 % intervals, each by itself; only the column Verdict is corrected for how many orders there "
         f"are. ▲ or ▼ beside a value: better or worse than {report.baseline} by its own paired interval, uncorrected, "
         "so some of them may be chance."
+    )
+
+
+def _above_real(report: Report) -> str:
+    """Generated images that are recognised more often than real ones need a word."""
+    real = report.real.get("agreement", 1.0)
+    if all(r.numbers["agreement"].value <= real for r in report.measured if "agreement" in r.numbers):
+        return ""
+    return (
+        "Class agreement above that of real images does not mean better than real: guidance makes images typical of "
+        "their class, and typical ones are easily recognised."
     )
 
 

@@ -22,7 +22,8 @@ READINGS: dict[str, Reading] = {
     ),
     "agreement": Reading(
         "Agreement", "class agreement", True,
-        "Share of images in which an independent network sees the class that was asked for.",
+        "Share of images in which an independent network sees the class that was asked for. Guidance makes images "
+        "typical of their class, so generated ones may pass more often than real ones.",
     ),
     "is": Reading(
         "IS", "Inception-style score", True,
