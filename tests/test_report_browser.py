@@ -147,6 +147,17 @@ def test_heatmaps_and_curves_answer_the_pointer(page: sync_api.Page) -> None:
     assert len(set(hot)) == 1
 
 
+def test_a_name_at_the_end_of_a_line_brings_it_to_the_front(page: sync_api.Page) -> None:
+    page.locator(".wide .tag[data-order=halton]").first.hover()
+    assert page.locator(".wide .line.hot[data-order=halton]").count() == 3
+    last = page.locator(".wide svg.chart").evaluate_all(
+        "(charts) => charts.map((c) => [...c.querySelectorAll('.line')].at(-1).dataset.order)"
+    )
+    assert last == ["halton"] * 3
+    page.mouse.move(2, 2)
+    assert page.locator(".wide .hot").count() == 0
+
+
 def test_names_keep_their_lines_in_front(page: sync_api.Page) -> None:
     page.locator(".keys button[data-order=raster]").click()
     page.mouse.move(2, 2)

@@ -1,14 +1,14 @@
-"""What one looks at: the gallery that scrubs all orders at once, a card for each order, the curves of all of them."""
+"""What one looks at: the gallery that scrubs all orders at once, and a card for each order."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
-from orderhead.report import draw, markup, pixels
+from orderhead.report import markup, pixels
+from orderhead.report.curves import Ghosts, minis
 from orderhead.report.load import Panels, Report, Row
 from orderhead.report.reading import LINTER
 from orderhead.report.words import interval, number
@@ -124,7 +124,7 @@ def cards(report: Report, found: dict[str, Pictures]) -> str:
 
 def _card(report: Report, row: Row, picture: Pictures | None, ghosts: Ghosts) -> str:
     middle = f"<div>{_sheet(report, row, picture)}{_figures(row)}</div>"
-    parts = [_heats(report, row), middle, _minis(report, row, ghosts)]
+    parts = [_heats(report, row), middle, minis(report, row, ghosts)]
     return (
         f'<article class="card" id="{markup.anchor(row, report)}"><header><h3>{escape(row.order)}</h3>'
         f"{markup.own_steps(row, report)}{markup.chip(row, report)}{_headline(report, row)}</header>"
@@ -190,129 +190,3 @@ def _figures(row: Row) -> str:
         pairs.append(("wall time per image", cost, COST))
     items = "".join(f'<div title="{escape(why)}"><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>' for k, v, why in pairs)
     return f'<dl class="figures">{items}</dl>' if items else ""
-
-
-# ---------------------------------------------------------------- curves
-
-WIDE = 384, 270
-MINI = 340, 140
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One sort of curve: its table, its axes, its name in prose."""
-
-    key: str
-    title: str
-    x_title: str
-    digits: int
-
-    def lines(self, report: Report) -> list[draw.Line]:
-        """The mean over images of every order, the baseline last, on top."""
-        rows = [r for r in report.measured if r.curves and self.x(r) is not None]
-        rows.sort(key=lambda r: r.order == report.baseline)
-        return [self.line(report, r) for r in rows]
-
-    def line(self, report: Report, row: Row) -> draw.Line:
-        x = self.x(row)
-        assert x is not None
-        return draw.Line(row.order, markup.style(row, report), x, self.table(row).mean(0))
-
-    def table(self, row: Row) -> np.ndarray:
-        assert row.curves
-        return {"confidence": row.curves.confidence_NT, "mse": row.curves.mse_NT, "correct": row.curves.correct_NT}[
-            self.key
-        ]
-
-    def x(self, row: Row) -> np.ndarray | None:
-        """Fraction of steps done, or of tokens revealed (None without a trace that fits)."""
-        assert row.curves
-        T = row.curves.confidence_NT.shape[1]
-        if self.key != "correct":
-            return np.arange(1, T + 1) / T
-        fits = row.trace is not None and len(row.trace.counts_T) == T
-        return np.cumsum(row.trace.counts_T) / row.trace.counts_T.sum() if fits and row.trace else None
-
-    def top(self, report: Report) -> float:
-        highest = max((line.y.max() for line in self.lines(report)), default=1.0)
-        return 1.0 if self.key != "mse" else float(highest) * 1.06 or 1.0
-
-    def frame(self, report: Report, size: tuple[int, int]) -> draw.Frame:
-        return draw.Frame(*size, self.top(report), self.x_title)
-
-
-KINDS = (
-    Kind("confidence", "Confidence in the true class", "steps done", 3),
-    Kind("mse", "MSE to the final image", "steps done", 4),
-    Kind("correct", "Top-1 accuracy", "tokens revealed", 3),
-)
-
-
-@dataclass(frozen=True)
-class Ghosts:
-    """The lines of all orders, drawn once and referred to by every card."""
-
-    frames: dict[str, draw.Frame]
-    drawn: dict[str, str]
-
-    @classmethod
-    def of(cls, report: Report) -> Ghosts:
-        frames = {kind.key: kind.frame(report, MINI) for kind in KINDS[:2]}
-        drawn = {
-            kind.key: "".join(
-                f'<polyline class="{"base" if line.style == "base" else "ghost"}" '
-                f'points="{frames[kind.key].points(line.x, line.y)}"/>'
-                for line in kind.lines(report)
-            )
-            for kind in KINDS[:2]
-        }
-        return cls(frames, drawn)
-
-    def definitions(self) -> str:
-        groups = "".join(f'<g id="ghost-{key}">{lines}</g>' for key, lines in self.drawn.items())
-        return f'<svg class="defs" width="0" height="0" aria-hidden="true"><defs>{groups}</defs></svg>'
-
-
-def _minis(report: Report, row: Row, ghosts: Ghosts) -> str:
-    if row.curves is None:
-        return '<p class="absent">No curves of this order.</p>'
-    return f'<div class="minis">{"".join(_mini(report, row, kind, ghosts) for kind in KINDS[:2])}</div>'
-
-
-def _mini(report: Report, row: Row, kind: Kind, ghosts: Ghosts) -> str:
-    frame, line, table = ghosts.frames[kind.key], kind.line(report, row), kind.table(row)
-    half = 1.96 * table.std(0, ddof=1) / len(table) ** 0.5 if len(table) > 1 else np.zeros(table.shape[1])
-    body = f'<use href="#ghost-{kind.key}"/>{draw.band(frame, line, half)}{draw.polyline(frame, line)}'
-    label = f"{row.order}: {kind.title.lower()} goes from {line.y[0]:.3g} to {line.y[-1]:.3g}"
-    picture = draw.chart(frame, body, label, kind.digits)
-    return f"<figure><figcaption>{escape(kind.title)}</figcaption>{picture}</figure>"
-
-
-def curves(report: Report) -> str:
-    rows: Sequence[Row] = [r for r in report.measured if r.curves]
-    if not rows:
-        return ""
-    buttons = "".join(
-        f'<button type="button" aria-pressed="false" data-order="{escape(r.order)}">'
-        f'<i class="{markup.style(r, report)}"></i>{escape(r.order)}</button>'
-        for r in rows
-    )
-    charts = "".join(_wide(report, kind) for kind in KINDS if kind.lines(report))
-    n = max(len(r.curves.mse_NT) for r in rows if r.curves)
-    return (
-        '<section id="curves" aria-labelledby="curves-h"><h2 id="curves-h">How images come into being</h2>'
-        f"<p>Means over the first {n} images after each step. Point at a line to read it; press names to keep them in "
-        "front.</p>"
-        f'<div class="keys" role="group" aria-label="Orders to keep in front">{buttons}</div>'
-        f'<div class="wide">{charts}</div></section>'
-    )
-
-
-def _wide(report: Report, kind: Kind) -> str:
-    frame = kind.frame(report, WIDE)
-    lines = kind.lines(report)
-    body = "".join(draw.polyline(frame, line) for line in lines)
-    label = f"{kind.title} over {kind.x_title}, one line for each of {len(lines)} orders"
-    return (
-        f"<figure><figcaption>{escape(kind.title)}</figcaption>{draw.chart(frame, body, label, kind.digits)}</figure>"
-    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 
 from orderhead.core.files import write_text
-from orderhead.report import cards, markup, table
+from orderhead.report import cards, curves, markup, table
 from orderhead.report.answer import answer, below, text
 from orderhead.report.load import Report, load
 from orderhead.report.notes import few_images
@@ -42,7 +42,7 @@ def render(report: Report, folder: Path) -> str:
         "Table": table.section(report) if report.measured else "",
         "Gallery": cards.gallery(report, found),
         "Orders": cards.cards(report, found),
-        "Curves": cards.curves(report),
+        "Curves": curves.section(report),
         "Protocol": _protocol(report, folder),
     }
     js = _asset("page.js")
