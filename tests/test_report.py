@@ -307,6 +307,20 @@ def test_agreement_above_that_of_real_images_is_explained(tmp_path: Path) -> Non
         assert any("guidance makes images typical of their class" in note for note in found) == explained
 
 
+def test_cards_say_nothing_twice(folder: Path, page: str, tmp_path: Path) -> None:
+    """One map for an order without chance; the mean guidance once, unless orders with their own schedule differ."""
+    fixed = [r.order for r in load(folder).rows if r.trace and (r.trace.order_NL == r.trace.order_NL[0]).all()]
+    assert {"raster", "blockwise"} <= set(fixed) < set(report_fixture.ORDERS)
+    assert page.count("the same in every image") == len(fixed)
+    assert page.count("<figcaption>one image</figcaption>") == 10 - len(fixed)
+    assert page.count("<dt>mean guidance</dt>") == 1  # in the legend
+    assert page.count("Mean guidance is 1.83 under every order") == 1
+    guidance = [line("random", "mean_guidance", 1.83), line("a", "mean_guidance", 2.4)]
+    other = render(load(small(tmp_path, [*numbers((1, 2)), *guidance])), tmp_path)
+    assert "Mean guidance is" not in other
+    assert other.count("<dt>mean guidance</dt>") == 3
+
+
 def test_wall_time_is_on_the_cards_and_not_compared(page: str) -> None:
     table = page[page.index('id="table"') : page.index('id="gallery"')]
     assert "Cost" not in table

@@ -111,10 +111,12 @@ def cards(report: Report, found: dict[str, Pictures]) -> str:
         return ""
     ghosts = Ghosts.of(report)
     drawn = "".join(_card(report, row, found.get(row.order), ghosts) for row in report.measured)
+    mean = _mean_guidance(report)
+    guided = f" Mean guidance is {mean} under every order: it depends on the schedule alone." if mean else ""
     scale = (
         f'<p class="scale">Heatmaps: when a cell is revealed, <span>early</span><img src="{pixels.ramp()}" '
         f'alt="dark to light"><span>late</span>, on one scale from 1st to {report.grid.L}th for every order. '
-        "A flat middle tone means no preference for a place.</p>"
+        f"A flat middle tone means no preference for a place.{guided}</p>"
     )
     return (
         f'<section id="orders" aria-labelledby="orders-h"><h2 id="orders-h">Each order</h2>{scale}'
@@ -123,7 +125,7 @@ def cards(report: Report, found: dict[str, Pictures]) -> str:
 
 
 def _card(report: Report, row: Row, picture: Pictures | None, ghosts: Ghosts) -> str:
-    middle = f"<div>{_sheet(report, row, picture)}{_figures(row)}</div>"
+    middle = f"<div>{_sheet(report, row, picture)}{_figures(report, row)}</div>"
     parts = [_heats(report, row), middle, minis(report, row, ghosts)]
     return (
         f'<article class="card" id="{markup.anchor(row, report)}"><header><h3>{escape(row.order)}</h3>'
@@ -152,6 +154,9 @@ def _heats(report: Report, row: Row) -> str:
         return '<p class="absent">No trace of this order.</p>'
     ranks_NL = row.trace.rank_NL
     first = report.shown[0] if report.shown and report.shown[0] < len(ranks_NL) else 0
+    if (ranks_NL == ranks_NL[0]).all():
+        same = markup.heat(ranks_NL[0].tolist(), report, f"{row.order}: rank of each cell in every image, dark = early")
+        return f'<div class="heats"><figure>{same}<figcaption>the same in every image</figcaption></figure></div>'
     mean = markup.heat(ranks_NL.mean(0).tolist(), report, f"{row.order}: mean rank of each cell, dark = early")
     one = markup.heat(ranks_NL[first].tolist(), report, f"{row.order}: rank of each cell in one image, dark = early")
     return (
@@ -177,13 +182,21 @@ def _sheet(report: Report, row: Row, picture: Pictures | None) -> str:
     )
 
 
-def _figures(row: Row) -> str:
-    """The static linter's figures and the cost."""
-    pairs = [
-        (title, f"{row.numbers[key].value:.3g}{' bits' if key == 'entropy_bits' else ''}", why)
-        for key, (title, why) in LINTER.items()
-        if key in row.numbers
-    ]
+def _shown(row: Row, key: str) -> str:
+    return f"{row.numbers[key].value:.3g}{' bits' if key == 'entropy_bits' else ''}"
+
+
+def _mean_guidance(report: Report) -> str:
+    """The mean guidance where all orders share it, which is where they share a schedule; else empty."""
+    found = [_shown(row, "mean_guidance") for row in report.measured if "mean_guidance" in row.numbers]
+    return found[0] if len(found) == len(report.measured) > 1 and len(set(found)) == 1 else ""
+
+
+def _figures(report: Report, row: Row) -> str:
+    """The static linter's figures and the cost, without what is the same for all orders."""
+    common = {"mean_guidance"} if _mean_guidance(report) else set()
+    keys = [key for key in LINTER if key in row.numbers and key not in common]
+    pairs = [(LINTER[key][0], _shown(row, key), LINTER[key][1]) for key in keys]
     if "seconds_per_image" in row.numbers:
         seconds = row.numbers["seconds_per_image"].value
         cost = f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
