@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from orderhead.core import results
-from orderhead.report import answer, build, draw, notes, pixels, power, verdicts, words
+from orderhead.report import answer, build, draw, notes, pixels, power, table, verdicts, words
 from orderhead.report.load import Number, load
 from orderhead.report.page import command, render
 
@@ -322,9 +322,9 @@ def test_cards_say_nothing_twice(folder: Path, page: str, tmp_path: Path) -> Non
 
 
 def test_wall_time_is_on_the_cards_and_not_compared(page: str) -> None:
-    table = page[page.index('id="table"') : page.index('id="gallery"')]
-    assert "Cost" not in table
-    assert "seconds_per_image" in unquote(table)  # in the CSV
+    shown = page[page.index('id="table"') : page.index('id="gallery"')]
+    assert "Cost" not in shown
+    assert "seconds_per_image" in unquote(shown)  # in the CSV
     assert page.count("<dt>wall time per image</dt>") == 10
     assert "it varies with what else the machine did" in page
 
@@ -450,6 +450,22 @@ def test_a_metric_named_with_its_size_is_the_same_metric(tmp_path: Path) -> None
     report = load(small(tmp_path, lines))
     assert verdicts.verdicts(report) == {"a": "better"}
     assert "(n = 5000 images" in answer.text(answer.answer(report))
+
+
+def test_settings_are_said_once_and_in_words(tmp_path: Path) -> None:
+    protocol = {"body": "fashion", "images": 100, "steps": 16, "schedule": None, "x0_bound": None, "temperature": 1.0}
+    report = load(small(tmp_path, numbers((1, 2)), images=100, protocol=protocol))
+    assert table.settings(report) == [
+        ("steps", "16"),
+        ("schedule", "each order's own (cosine)"),
+        ("x0 bound", "the body's own"),
+        ("temperature", "1"),
+    ]
+    text = Words(render(report, tmp_path)).text
+    assert text.count("each order's own (cosine)") == 2
+    assert "schedule none" not in text
+    given = dataclasses.replace(report, protocol={"schedule": "linear", "x0_bound": 3.5, "images": 7})
+    assert table.settings(given) == [("schedule", "linear"), ("x0 bound", "3.5"), ("images", "7")]
 
 
 def test_the_command_repeats_the_run(folder: Path, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def _protocol(report: Report, folder: Path) -> str:
         ("grid", f"{report.grid.h} \N{MULTIPLICATION SIGN} {report.grid.w}"),
         ("images an order", table.images(report)),
     ]
-    pairs += [(k.replace("_", " "), table.shown(v)) for k, v in report.protocol.items()]
+    pairs += table.settings(report)
     pairs.append(("reference", report.real_name + (f", {report.real_n:,} images" if report.real_n else "")))
     return Template(_asset("protocol.html")).substitute(
         settings=markup.listing(pairs, "settings"),

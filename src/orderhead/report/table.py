@@ -172,12 +172,25 @@ def _under(report: Report) -> str:
         f'<a class="button" download="{escape(report.study)}-{escape(report.body)}.csv" '
         f'href="{csv_uri(report)}">Download the numbers (CSV)</a>'
     )
-    settings = "&nbsp;· ".join(f"{escape(k.replace('_', ' '))} {escape(shown(v))}" for k, v in report.protocol.items())
+    said = "&nbsp;· ".join(f"{escape(name)} {escape(value)}" for name, value in settings(report))
     reference = f"reference {escape(report.real_name)}" + (f" ({report.real_n:,} images)" if report.real_n else "")
     return (
         f'<ul class="aside">{"".join(f"<li>{escape(n)}</li>" for n in notes.under_the_table(report))}</ul>'
-        f'<p class="protocol">{images(report)} images an order&nbsp;· {settings}&nbsp;· {reference}</p><p>{link}</p>'
+        f'<p class="protocol">{images(report)} images an order&nbsp;· {said}&nbsp;· {reference}</p><p>{link}</p>'
     )
+
+
+def settings(report: Report) -> list[tuple[str, str]]:
+    """The protocol in the reader's terms, without what the page names anyway."""
+    named = {"body": report.body, "images": report.images}
+    pairs = [(k, v) for k, v in report.protocol.items() if k not in named or named[k] != v]
+    own = {"schedule": _own_schedule(report), "x0_bound": "the body's own"}
+    return [(k.replace("_", " "), own[k] if v is None and k in own else shown(v)) for k, v in pairs]
+
+
+def _own_schedule(report: Report) -> str:
+    other = any(report.own_steps(row) for row in report.measured)
+    return f"each order's own (cosine{', but where another number of steps is shown' if other else ''})"
 
 
 def images(report: Report) -> str:
