@@ -477,6 +477,9 @@ def test_the_command_repeats_the_run(folder: Path, tmp_path: Path) -> None:
     words = command(compared, tmp_path)
     assert "--body 'my body'" in words
     assert "--cfg 3 --cfg-schedule linear" in words
+    assert "--schedule cosine --solver dpm++2m" in words
+    listed = dataclasses.replace(compared, protocol={"schedule": [1, 3, 60], "solver": None})
+    assert "--schedule 1,3,60 --out" in command(listed, tmp_path)
     assert str(tmp_path.parent) not in words
 
 

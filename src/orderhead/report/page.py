@@ -19,7 +19,8 @@ from orderhead.report.power import paired_sentence
 
 FLAGS = {
     "steps": "--steps", "denoise_steps": "--denoise-steps", "cfg_scale": "--cfg", "cfg_schedule": "--cfg-schedule",
-    "temperature": "--temperature", "rescore": "--rescore", "seed": "--seed",
+    "temperature": "--temperature", "rescore": "--rescore", "schedule": "--schedule", "solver": "--solver",
+    "seed": "--seed",
 }  # fmt: skip
 
 
@@ -100,8 +101,9 @@ def command(report: Report, folder: Path) -> str:
     words += ["--orders", ",".join(r.order for r in report.rows), "--images", str(report.images)]
     allowed = ("steps", "seed") if report.study == "demo" else tuple(FLAGS)
     for name in allowed:
-        if name in report.protocol:
-            words += [FLAGS[name], table.shown(report.protocol[name])]
+        value = report.protocol.get(name)
+        if value is not None:
+            words += [FLAGS[name], table.shown(value).replace(" ", "")]
     where = folder.name if folder.is_absolute() else str(folder)
     return shlex.join([*words, "--out", where or "."])
 
