@@ -95,7 +95,8 @@ def lines(name: str) -> list[results.Result]:
         "recall": (0.60 - 0.05 * quality + 0.01 * k, 0.035), "auc": (0.35 + 0.25 * quality, 0.012),
         "auac": (0.41 + 0.3 * quality, 0.014), "seconds_per_image": (0.021 + 0.0007 * k, None),
         "same_step_pairs": (15.0 + 12 * (1 - quality), None), "visible_neighbours": (2.9 + 0.3 * (1 - quality), None),
-        "mean_guidance": (1.83, None), "entropy_bits": (0.0 if name in ("raster", "blockwise") else 5.2, None),
+        "mean_guidance": (1.83, None), "guidance_spread": (0.1 * (7 * k % 10), None),
+        "entropy_bits": (0.0 if name in ("raster", "blockwise") else 5.2, None),
     }  # fmt: skip
     common = {"study": "demo", "row": name, "protocol": {"steps": T, "seed": 0}, "commit": "0123abc"}
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
+from dataclasses import replace
 from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
 
 from orderhead.core.files import write_text
-from orderhead.report import cards, curves, markup, table
+from orderhead.report import cards, curves, hints, markup, table
 from orderhead.report.answer import answer, below, text
 from orderhead.report.load import Report, load
 from orderhead.report.notes import few_images
@@ -42,6 +43,7 @@ def render(report: Report, folder: Path) -> str:
     sections = {
         "Table": table.section(report) if report.measured else "",
         "Gallery": cards.gallery(report, found),
+        "Hints": hints.section(report, _equalized(report)),
         "Orders": cards.cards(report, found),
         "Curves": curves.section(report),
         "Protocol": _protocol(report, folder),
@@ -106,6 +108,12 @@ def command(report: Report, folder: Path) -> str:
             words += [FLAGS[name], table.shown(value).replace(" ", "")]
     where = folder.name if folder.is_absolute() else str(folder)
     return shlex.join([*words, "--out", where or "."])
+
+
+def _equalized(report: Report) -> str:
+    """The command that compares the same orders where guidance does not depend on the place."""
+    protocol = {**report.protocol, "cfg_schedule": "equalized"}
+    return command(replace(report, study="compare", command=None, protocol=protocol), Path("out/equalized"))
 
 
 def _protocol(report: Report, folder: Path) -> str:
