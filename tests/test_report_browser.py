@@ -186,6 +186,14 @@ def test_a_phone_in_the_dark(phone: sync_api.Page) -> None:
     assert phone.locator(".tile canvas").count() == 10
 
 
+def test_a_phone_shows_verdicts_and_pictures_without_scrolling(phone: sync_api.Page) -> None:
+    edges = "(parts) => parts.map((p) => p.getBoundingClientRect().right)"
+    for part in ("td.plot .forest", "td.plot .num", "td .chip"):
+        assert max(phone.locator(f"tbody {part}").evaluate_all(edges)) <= 390
+    assert phone.locator("tbody .thumb").first.bounding_box()["width"] >= 36
+    assert phone.locator(".sheet img").first.bounding_box()["width"] / report_fixture.SHOWN >= 48
+
+
 def test_a_partial_run_and_hostile_names_are_shown_as_text(browser: sync_api.Browser, tmp_path: Path) -> None:
     evil = "<img src=x onerror=alert(1)><script>alert(2)</script>"
     report_fixture.make(tmp_path, measured=3, class_names=[evil] * 10, title=evil)

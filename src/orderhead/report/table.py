@@ -110,7 +110,7 @@ def _name(report: Report, row: Row) -> str:
         thumb = markup.heat(row.trace.rank_NL.mean(0).tolist(), report, "", "thumb")
     return (
         f'<th scope="row" data-v="{escape(row.order)}"><a href="#{markup.anchor(row, report)}">{thumb}'
-        f"<span>{escape(row.order)}{markup.own_steps(row, report)}</span></a></th>"
+        f"<span>{markup.breakable(row.order)}{markup.own_steps(row, report)}</span></a></th>"
     )
 
 
@@ -176,7 +176,7 @@ def _under(report: Report) -> str:
     reference = f"reference {escape(report.real_name)}" + (f" ({report.real_n:,} images)" if report.real_n else "")
     return (
         f'<ul class="aside">{"".join(f"<li>{escape(n)}</li>" for n in notes.under_the_table(report))}</ul>'
-        f'<p class="protocol">{images(report)} images an order&nbsp;· {said}&nbsp;· {reference}</p><p>{link}</p>'
+        f'<p class="protocol">images an order {images(report)}&nbsp;· {said}&nbsp;· {reference}</p><p>{link}</p>'
     )
 
 
