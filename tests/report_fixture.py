@@ -95,13 +95,14 @@ def lines(name: str) -> list[results.Result]:
         "recall": (0.60 - 0.05 * quality + 0.01 * k, 0.035), "auc": (0.35 + 0.25 * quality, 0.012),
         "auac": (0.41 + 0.3 * quality, 0.014), "seconds_per_image": (0.021 + 0.0007 * k, None),
         "same_step_pairs": (15.0 + 12 * (1 - quality), None), "visible_neighbours": (2.9 + 0.3 * (1 - quality), None),
-        "mean_guidance": (1.83, None), "entropy_bits": (0.0 if name in ("raster", "blockwise") else 5.2, None),
+        "mean_guidance": (1.83, None), "guidance_spread": (0.1 * (7 * k % 10), None),
+        "entropy_bits": (0.0 if name in ("raster", "blockwise") else 5.2, None),
     }  # fmt: skip
-    common = {"study": "demo", "row": name, "n": 512, "protocol": {"steps": T, "seed": 0}, "commit": "0123abc"}
+    common = {"study": "demo", "row": name, "protocol": {"steps": T, "seed": 0}, "commit": "0123abc"}
 
     def line(metric: str, value: float, half: float | None) -> results.Result:
-        ci = None if half is None else (value - half, value + half)
-        return results.Result(metric=metric, value=value, ci=ci, seconds=10.0, date="2025-01-31", **common)
+        ci, n = None if half is None else (value - half, value + half), N if metric.startswith("au") else 512
+        return results.Result(metric=metric, value=value, ci=ci, n=n, seconds=10.0, date="2025-01-31", **common)
 
     found = [line(metric, value, half) for metric, (value, half) in values.items()]
     if name != "random":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+import itertools
 import json
 import re
 import subprocess
@@ -19,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orderhead.core import results
-from orderhead.report import answer, build
+from orderhead.report import answer, build, notes, power, table, verdicts, words
 from orderhead.report.load import Number, load
 from orderhead.report.page import command, render
 
@@ -57,21 +59,23 @@ class Words(HTMLParser):
 def numbers(*cis: tuple[float, float] | None) -> list[results.Result]:
     """Lines of a small run: random at FD 6, and orders a, b, ... with these paired intervals."""
 
-    def line(row: str, metric: str, value: float, ci: tuple[float, float] | None) -> results.Result:
-        return results.Result("demo", row, metric, value, ci, 100, {}, 1.0, "0", "2025-01-01")
-
-    found = [line("random", "fd", 6.0, (5.5, 6.5))]
+    found = [line("random", "fd", 6.0, (5.5, 6.5)), line("random", "seconds_per_image", 0.1)]
     for name, ci in zip("abcdef", cis, strict=False):
         middle = sum(ci) / 2 if ci else 0.0
-        found += [line(name, "fd", 6 + middle, (5.0, 7.0)), line(name, "fd_minus_random", middle, ci)]
+        found += [line(name, "fd", 6 + middle, (5 + middle, 7 + middle)), line(name, "fd_minus_random", middle, ci)]
+        found += [line(name, "seconds_per_image", 0.1)]
     return found
+
+
+def line(row: str, metric: str, value: float, ci: tuple[float, float] | None = None, n: int = 100) -> results.Result:
+    return results.Result("demo", row, metric, value, ci, n, {}, 1.0, "0", "2025-01-01")
 
 
 def small(folder: Path, lines: list[results.Result], **changes: object) -> Path:
     """A folder with numbers only, for the orders that the lines name."""
     orders = list(dict.fromkeys(r.row for r in lines))
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(json.dumps(report_fixture.run_json(orders=orders, **changes)))
+    (folder / "run.json").write_text(json.dumps(report_fixture.run_json(**{"orders": orders, **changes})))
     results.append(folder / "results.jsonl", lines)
     return folder
 
@@ -82,12 +86,14 @@ def small(folder: Path, lines: list[results.Result], **changes: object) -> Path:
 def test_the_page_opens_with_the_answer(folder: Path, page: str) -> None:
     said = answer.text(answer.answer(load(folder)))
     assert said == (
-        "At 16 steps on the fashion body, 3 of 9 orders beat random on Frechet distance, 5 lose to it, "
-        "1 shows no evidence either way (n = 512 images, paired 95 % intervals)."
+        "At 16 steps on the fashion body, 2 of 9 orders beat random on Frechet distance, 5 lose to it, "
+        "2 show no evidence either way (n = 512 images, 95 % certainty for all 9 together)."
     )
     assert Words(page[page.index("<body>") :]).text.index(said) < 100
-    assert "Best is checkerboard at 6.09" in page
-    assert "worst is edge_spiral at 9.87" in page
+    assert "taken alone, halton would differ from random." in page
+    assert "Lowest FD: checkerboard, 6.09 (" in page
+    assert "highest: edge_spiral, 9.87 (" in page
+    assert "2 of 9 orders are indistinguishable from random here" in page
 
 
 @pytest.mark.parametrize(
@@ -105,8 +111,30 @@ def test_the_sentence_agrees_in_number(tmp_path: Path, cis: list, words: str) ->
     assert words in answer.text(answer.answer(load(small(tmp_path, numbers(*cis)))))
 
 
+@pytest.mark.parametrize(
+    ("cis", "words"),
+    [
+        ([(-2, 1)], "; highest: random, 6.00 (the baseline itself). The one order is indistinguishable from random"),
+        (
+            [(-1, 2), (0, 3)],
+            "Lowest FD: random, 6.00 (the baseline itself); highest: b, 7.50 (+1.50 [+0.00, +3.00] to ",
+        ),
+        ([(-1, 2), (0, 3)], "which may be chance). All 2 orders are indistinguishable from random here: a place in "),
+        ([(-1, 2), (5, 6)], "1 of 2 orders is indistinguishable from random here"),
+        (
+            [(2, 3), (5, 6)],
+            "Lowest FD: random, 6.00 (the baseline itself); highest: b, 11.50 (+5.50 [+5.00, +6.00] to ",
+        ),
+    ],
+)
+def test_a_ranking_is_not_made_of_chance(tmp_path: Path, cis: list, words: str) -> None:
+    said = answer.extremes(load(small(tmp_path, numbers(*cis))))
+    assert words in said
+    assert ("indistinguishable" in said) == any(lo <= 0 <= hi for lo, hi in cis)
+
+
 def test_nothing_is_claimed_without_the_baseline(tmp_path: Path) -> None:
-    lines = [r for r in numbers((-2, -1)) if r.row == "a" and r.metric == "fd"]
+    lines = [r for r in numbers((-2, -1)) if r.row == "a" and r.metric != "fd_minus_random"]
     report = load(small(tmp_path, lines))
     assert "random, is not measured yet" in answer.text(answer.answer(report))
 
@@ -115,7 +143,7 @@ def test_nothing_is_claimed_without_the_baseline(tmp_path: Path) -> None:
 def test_verdicts_mirror_the_direction_of_the_metric(middle: float, half: float) -> None:
     difference = Number(middle, (middle - half, middle + half))
     swap = {"better": "worse", "worse": "better", "no evidence": "no evidence"}
-    low, high = answer.verdict("fd", difference), answer.verdict("agreement", difference)
+    low, high = verdicts.verdict("fd", difference), verdicts.verdict("agreement", difference)
     assert low is not None
     assert swap[low] == high
     assert (low == "no evidence") == (middle - half <= 0 <= middle + half)
@@ -132,13 +160,83 @@ def test_verdicts_agree_with_the_metrics_room() -> None:
         assert metric.higher_is_better == READINGS[name].higher
         for lo, hi in ((-2.0, -1.0), (1.0, 2.0), (-1.0, 1.0)):
             theirs = metric.verdict(registry.Estimate((lo + hi) / 2, lo, hi, 9))
-            assert answer.verdict(name, Number((lo + hi) / 2, (lo, hi))) == theirs
+            assert verdicts.verdict(name, Number((lo + hi) / 2, (lo, hi))) == theirs
+
+
+def test_p_values_are_those_of_the_interval_that_the_metrics_room_makes() -> None:
+    """The second way: SciPy's t, and `standard_error` with the degrees of freedom that it reports."""
+    intervals = pytest.importorskip("orderhead.metrics.intervals")
+    from scipy.stats import t as student
+
+    rng = np.random.default_rng(0)
+    for n in (5, 11, 15, 19, 20, 33, 100, 512):
+        influence_N, labels_N = rng.normal(0.2, 1, n), np.arange(n) % 10
+        error, freedom = intervals.standard_error(influence_N - influence_N.mean(), labels_N)
+        assert verdicts.freedom(n, 10) == freedom
+        half = student.ppf(0.975, freedom) * error
+        found = Number(influence_N.mean(), (influence_N.mean() - half, influence_N.mean() + half), n)
+        assert verdicts.quantile(freedom) == pytest.approx(student.ppf(0.975, freedom), rel=1e-9)
+        wanted = 2 * student.sf(abs(influence_N.mean()) / error, freedom)
+        assert verdicts.p_value(found, freedom) == pytest.approx(wanted, abs=1e-9)
+
+
+@given(st.lists(st.floats(0, 0.1), max_size=6))
+def test_holm_is_the_closed_bonferroni_test(p_values: list[float]) -> None:
+    """The second way: an order is significant if every set of orders with it has a p of at most 5 % / its size."""
+    orders = range(len(p_values))
+    sets = [s for k in range(1, len(p_values) + 1) for s in itertools.combinations(orders, k)]
+    passed = {s: min(p_values[i] for i in s) <= (1 - verdicts.LEVEL) / len(s) for s in sets}
+    assert verdicts.holm(p_values) == [all(passed[s] for s in sets if i in s) for i in orders]
+
+
+def test_many_orders_need_more_than_their_own_interval(tmp_path: Path) -> None:
+    """Half-width 1 at 99 degrees of freedom: p = 0.03 alone, and Holm asks for 0.05 / 6 first."""
+    doubtful, clear, nothing = (0.1, 2.1), (2.0, 4.0), (-1.0, 1.0)
+    alone = load(small(tmp_path / "one", numbers(doubtful)))
+    assert verdicts.verdicts(alone) == {"a": "worse"}
+    assert "paired 95 % interval)" in answer.text(answer.answer(alone))
+    among = load(small(tmp_path / "six", numbers(doubtful, clear, *[nothing] * 4)))
+    assert verdicts.verdicts(among) == {"a": "no evidence", "b": "worse", **dict.fromkeys("cdef", "no evidence")}
+    assert "1 loses to it, 5 show no evidence" in answer.text(answer.answer(among))
+    page = render(among, tmp_path)
+    assert "95 % certainty for all 6 together" in page
+    assert "taken alone, a would differ from random" in page
+    assert re.search(r'data-order="a".*?chip open">no evidence<', page, re.DOTALL)
+    assert "its own paired interval, uncorrected" in page
+
+
+def test_what_pairing_is_worth_is_measured(tmp_path: Path, page: str) -> None:
+    """By hand: half-widths 1 (a), 0.5 (random) and 0.5 (their difference): 0.5 / sqrt(1.25) = 0.447."""
+    text = " ".join(render(load(small(tmp_path, numbers((1, 2)))), tmp_path).split())
+    assert "is 0.45 times as wide as that of two runs with independent noise" in text
+    assert "cancels" not in text
+    ratios = [0.62 * own / np.hypot(own, report_fixture.HALF[0]) for own in report_fixture.HALF[1:]]
+    words = f"is {np.median(ratios):.2f} times as wide as that of two runs with independent noise would be "
+    assert f"{words}(in the median, {min(ratios):.2f} to {max(ratios):.2f} over 9 orders" in page
+
+
+def test_the_opening_tells_how_small_a_difference_could_be_seen(tmp_path: Path, folder: Path, page: str) -> None:
+    said = power.seen(load(small(tmp_path, numbers((1, 2)))))
+    assert said == (
+        "How small a difference this run could see: about 0.50 in FD, 8 % of random's own 6.00 "
+        "(half-width of the interval)."
+    )
+    half = 0.62 * np.median(report_fixture.HALF[1:])
+    said = power.seen(load(folder))
+    assert f"about {half:.2f} in FD, {100 * half / 6.62:.0f} % of random's own 6.62 (median half-width of the" in said
+    assert f"; a first verdict among 9 takes {half * 2.785 / 1.965:.2f}." in said  # SciPy's t at 502 degrees of freedom
+    assert page.index("How small a difference") < page.index("</header>")
+    assert power.seen(load(small(tmp_path / "none", numbers()))) == ""
+
+
+def test_an_interval_that_is_cut_off_counts_with_its_longer_side() -> None:
+    assert power.half_width(Number(0.5, (0.0, 2.0))) == 1.5
 
 
 def test_numbers_carry_a_minus_sign_and_never_minus_zero() -> None:
-    assert answer.number(-0.53, 2) == "\N{MINUS SIGN}0.53"
-    assert answer.number(-0.001, 2) == "0.00"
-    assert answer.interval((-1, 2), 1, True) == "[\N{MINUS SIGN}1.0, +2.0]"
+    assert words.number(-0.53, 2) == "\N{MINUS SIGN}0.53"
+    assert words.number(-0.001, 2) == "0.00"
+    assert words.interval((-1, 2), 1, True) == "[\N{MINUS SIGN}1.0, +2.0]"
 
 
 # ---------------------------------------------------------------- the page
@@ -165,7 +263,7 @@ def test_the_table_is_sorted_and_each_row_has_a_verdict(folder: Path, page: str)
     rows = re.findall(r'<tr data-order="(\w+)".*?class="chip[^"]*">([^<]+)</span>', page, re.DOTALL)
     by_fd = sorted(zip(report_fixture.FD, report_fixture.ORDERS, strict=True))
     assert [order for order, _ in rows] == [order for _, order in by_fd]
-    assert dict(rows) == {**answer.verdicts(load(folder)), "random": "baseline"}
+    assert dict(rows) == {**verdicts.verdicts(load(folder)), "random": "baseline"}
 
 
 def test_the_csv_holds_every_number(folder: Path, page: str) -> None:
@@ -179,6 +277,63 @@ def test_the_csv_holds_every_number(folder: Path, page: str) -> None:
     assert len(rows) == len(lines) + 6  # and the real images
 
 
+def test_numbers_of_fewer_images_say_so(folder: Path, page: str, tmp_path: Path) -> None:
+    assert notes.fewer_images(load(folder)) == "AUC and AUAC on the first 64"
+    text = Words(page).text
+    assert text.count("512 (AUC and AUAC on the first 64)") == 2  # under the table and in the protocol
+    assert "Means over the first 64 images" in text
+    assert re.search(r'data-key="auac"[^>]+n = 64 images', page)
+    assert re.search(r'data-key="fd"[^>]+n = 512 images', page)
+    assert notes.fewer_images(load(small(tmp_path, numbers((1, 2)), images=100))) == ""
+
+
+def test_a_kernel_distance_below_zero_is_explained(tmp_path: Path, page: str) -> None:
+    assert "KID lies below 0" not in page
+    assert "no difference seen" not in page
+    lines = [*numbers((1, 2)), line("a", "kid", -0.062, (-0.08, -0.04))]
+    real = {"name": "real", "n": 9900, "real": {"kid": -0.0737}}
+    below = render(load(small(tmp_path, lines, reference=real)), tmp_path)
+    assert "KID lies below 0 because its estimator assumes independent draws" in below
+    assert "as many real images score \N{MINUS SIGN}0.074" in below
+
+
+def test_agreement_above_that_of_real_images_is_explained(tmp_path: Path) -> None:
+    lines = [*numbers((1, 2)), line("a", "agreement", 0.94, (0.9, 0.98))]
+    for real, explained in ((0.89, True), (0.94, False)):
+        changes = {"reference": {"name": "real", "n": 9900, "real": {"agreement": real}}}
+        found = notes.under_the_table(load(small(tmp_path / str(real), lines, **changes)))
+        assert any("guidance makes images typical of their class" in note for note in found) == explained
+
+
+def test_cards_say_nothing_twice(folder: Path, page: str, tmp_path: Path) -> None:
+    """One map for an order without chance; the mean guidance once, unless orders with their own schedule differ."""
+    fixed = [r.order for r in load(folder).rows if r.trace and (r.trace.order_NL == r.trace.order_NL[0]).all()]
+    assert {"raster", "blockwise"} <= set(fixed) < set(report_fixture.ORDERS)
+    assert page.count("the same in every image") == len(fixed)
+    assert page.count("<figcaption>one image</figcaption>") == 10 - len(fixed)
+    assert page.count("<dt>mean guidance</dt>") == 1  # in the legend
+    assert page.count("Mean guidance is 1.83 under every order") == 1
+    guidance = [line("random", "mean_guidance", 1.83), line("a", "mean_guidance", 2.4)]
+    other = render(load(small(tmp_path, [*numbers((1, 2)), *guidance])), tmp_path)
+    assert "Mean guidance is" not in other
+    assert other.count("<dt>mean guidance</dt>") == 3
+
+
+def test_wall_time_is_on_the_cards_and_not_compared(page: str) -> None:
+    shown = page[page.index('id="table"') : page.index('id="gallery"')]
+    assert "Cost" not in shown
+    assert "seconds_per_image" in unquote(shown)  # in the CSV
+    assert page.count("<dt>wall time per image</dt>") == 10
+    assert "it varies with what else the machine did" in page
+
+
+@pytest.mark.parametrize(("n", "warned"), [(5, True), (49, True), (50, False), (100, False)])
+def test_few_images_are_warned_of_at_the_top(tmp_path: Path, n: int, warned: bool) -> None:
+    lines = [dataclasses.replace(r, n=n) for r in numbers((1, 2))]
+    page = render(load(small(tmp_path, lines, images=n)), tmp_path)
+    assert (f"only {n} images an order" in page[: page.index("</header>")]) == warned
+
+
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>\"'&</style>"
     lines = [r for name in ("random", "raster") for r in report_fixture.lines(name)]
@@ -189,9 +344,8 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     run = json.loads((tmp_path / "run.json").read_text())
     run["orders"] += [evil]
     (tmp_path / "run.json").write_text(json.dumps(run))
-    results.append(
-        tmp_path / "results.jsonl", [results.Result("demo", evil, "fd", 5.0, (4.0, 6.0), 9, {}, commit=evil)]
-    )
+    measured = results.Result("demo", evil, "fd", 5.0, (4.0, 6.0), 9, {}, commit=evil)
+    results.append(tmp_path / "results.jsonl", [measured, line(evil, "seconds_per_image", 0.1)])
     page = build(tmp_path).read_text()
     words = Words(page)
     assert len(lines) > 20
@@ -206,6 +360,19 @@ def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     assert "3 of 10 orders measured so far; run the same command again to continue" in page
     assert "not measured yet: center_spiral, " in page
     assert page.count('<article class="card"') == 3
+
+
+def test_an_order_counts_as_measured_when_its_last_line_is_there(tmp_path: Path) -> None:
+    """A run that is killed while it appends leaves whole lines of an order without the last."""
+    report_fixture.make(tmp_path, measured=2, files=False)
+    half = report_fixture.lines("multiscale")[:7]
+    assert "seconds_per_image" not in {r.metric for r in half}
+    results.append(tmp_path / "results.jsonl", half)
+    report = load(tmp_path)
+    assert [r.order for r in report.measured] == ["random", "raster"]
+    assert "2 of 10 orders measured so far" in report.notes[0]
+    results.append(tmp_path / "results.jsonl", report_fixture.lines("multiscale"))
+    assert len(load(tmp_path).measured) == 3
 
 
 def test_numbers_alone_make_a_page(tmp_path: Path) -> None:
@@ -274,12 +441,13 @@ def test_lines_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
 
 def test_a_metric_named_with_its_size_is_the_same_metric(tmp_path: Path) -> None:
     lines = [
-        results.Result("demo", "random", "fd5k", 6.0, (5.0, 7.0), 5000),
-        results.Result("demo", "a", "fd5k", 5.0, (4.0, 6.0), 5000),
-        results.Result("demo", "a", "fd5k_minus_random", -1.0, (-2.0, -0.5), 5000),
+        line("random", "fd5k", 6.0, (5.0, 7.0), 5000),
+        line("a", "fd5k", 5.0, (4.0, 6.0), 5000),
+        line("a", "fd5k_minus_random", -1.0, (-1.5, -0.5), 5000),
+        *(line(order, "seconds_per_image", 0.1) for order in ("random", "a")),
     ]
     report = load(small(tmp_path, lines))
-    assert answer.verdicts(report) == {"a": "better"}
+    assert verdicts.verdicts(report) == {"a": "better"}
     assert "(n = 5000 images" in answer.text(answer.answer(report))
 
 
@@ -288,9 +456,10 @@ def test_a_fid_is_called_so(tmp_path: Path) -> None:
         results.Result("demo", "random", "fid5k", 6.0, (5.0, 7.0), 5000),
         results.Result("demo", "a", "fid5k", 5.0, (4.0, 6.0), 5000),
         results.Result("demo", "a", "fid5k_minus_random", -1.0, (-2.0, -0.5), 5000),
+        *[results.Result("demo", order, "seconds_per_image", 1.0, None, 5000) for order in ("random", "a")],
     ]
     folder = small(tmp_path, lines)
-    assert answer.verdicts(load(folder)) == {"a": "better"}
+    assert verdicts.verdicts(load(folder)) == {"a": "better"}
     words = Words(build(folder).read_text()).text
     assert "on Frechet Inception distance" in words
     assert "FID 5.00, \N{MINUS SIGN}1.00" in words
@@ -321,6 +490,22 @@ def test_the_anchor_tells_how_many_images_it_is_of(stand_ins: int | None, said: 
     assert f"{said} images, against the others" in Words(build(folder).read_text()).text
 
 
+def test_settings_are_said_once_and_in_words(tmp_path: Path) -> None:
+    protocol = {"body": "fashion", "images": 100, "steps": 16, "schedule": None, "x0_bound": None, "temperature": 1.0}
+    report = load(small(tmp_path, numbers((1, 2)), images=100, protocol=protocol))
+    assert table.settings(report) == [
+        ("steps", "16"),
+        ("schedule", "each order's own (cosine)"),
+        ("x0 bound", "the body's own"),
+        ("temperature", "1"),
+    ]
+    text = Words(render(report, tmp_path)).text
+    assert text.count("each order's own (cosine)") == 2
+    assert "schedule none" not in text
+    given = dataclasses.replace(report, protocol={"schedule": "linear", "x0_bound": 3.5, "images": 7})
+    assert table.settings(given) == [("schedule", "linear"), ("x0 bound", "3.5"), ("images", "7")]
+
+
 def test_the_command_repeats_the_run(folder: Path, tmp_path: Path) -> None:
     report = load(folder)
     assert command(report, Path("out/demo")) == (
@@ -330,6 +515,9 @@ def test_the_command_repeats_the_run(folder: Path, tmp_path: Path) -> None:
     words = command(compared, tmp_path)
     assert "--body 'my body'" in words
     assert "--cfg 3 --cfg-schedule linear" in words
+    assert "--schedule cosine --solver dpm++2m" in words
+    listed = dataclasses.replace(compared, protocol={"schedule": [1, 3, 60], "solver": None})
+    assert "--schedule 1,3,60 --out" in command(listed, tmp_path)
     assert str(tmp_path.parent) not in words
     (tmp_path / "sources").mkdir()
     sources = {"real": "my images", "features": "inception", "weights": "w.pth"}
@@ -350,10 +538,27 @@ def test_one_token_a_step_beside_sixteen_steps(tmp_path: Path) -> None:
         if kind == "traces":
             arrays["counts"] = np.ones(report_fixture.L, int)
         path.write_bytes(_npz(**arrays))
-    data = re.search(r'id="data">(.*?)</script>', build(tmp_path).read_text())
+    page = build(tmp_path).read_text()
+    data = re.search(r'id="data">(.*?)</script>', page)
     assert data
     steps = {o["name"]: (o["T"], len(o["counts"]), o["counts"][-1]) for o in json.loads(data[1])["orders"]}
     assert steps == {"random": (16, 16, 64), "raster": (64, 64, 64)}
+    assert "At 16 steps (raster: 64) on the fashion body" in answer.text(answer.answer(load(tmp_path)))
+    assert page.count(">64 steps<") == 2  # in the table and on the card
+    assert ">16 steps<" not in page
+
+
+def test_steps_are_those_of_the_files_and_else_those_asked_for(tmp_path: Path) -> None:
+    """A schedule of explicit counts may have another number of steps than the setting says."""
+    small(tmp_path, numbers((1, 2)), protocol={"steps": 4})
+    assert answer.text(answer.answer(load(tmp_path))).startswith("At 4 steps on the fashion body")
+    (tmp_path / "traces").mkdir()
+    trace = _npz(order=report_fixture.order_NL("random"), counts=report_fixture.counts())
+    (tmp_path / "traces" / "random.npz").write_bytes(trace)
+    assert answer.text(answer.answer(load(tmp_path))).startswith("At 16 steps on the fashion body")
+    small(tmp_path, [], orders=["random", "a"], protocol={})
+    (tmp_path / "traces" / "random.npz").unlink()
+    assert answer.text(answer.answer(load(tmp_path))).startswith("On the fashion body")
 
 
 def test_big_colour_pictures_are_thinned_until_the_page_is_small(tmp_path: Path) -> None:

@@ -67,9 +67,9 @@ def order_of(page: sync_api.Page) -> list[str]:
 
 
 def test_the_answer_and_the_verdicts_are_read(page: sync_api.Page) -> None:
-    assert "3 of 9 orders beat random on Frechet distance, 5 lose to it" in page.inner_text("h1")
+    assert "2 of 9 orders beat random on Frechet distance, 5 lose to it" in page.inner_text("h1")
     said = page.locator("tbody .chip").all_inner_texts()
-    assert {word: said.count(word) for word in set(said)} == {"better": 3, "worse": 5, "no evidence": 1, "baseline": 1}
+    assert {word: said.count(word) for word in set(said)} == {"better": 2, "worse": 5, "no evidence": 2, "baseline": 1}
     assert page.locator("article.card").count() == 10
 
 
@@ -147,6 +147,17 @@ def test_heatmaps_and_curves_answer_the_pointer(page: sync_api.Page) -> None:
     assert len(set(hot)) == 1
 
 
+def test_a_name_at_the_end_of_a_line_brings_it_to_the_front(page: sync_api.Page) -> None:
+    page.locator(".wide .tag[data-order=halton]").first.hover()
+    assert page.locator(".wide .line.hot[data-order=halton]").count() == 3
+    last = page.locator(".wide svg.chart").evaluate_all(
+        "(charts) => charts.map((c) => [...c.querySelectorAll('.line')].at(-1).dataset.order)"
+    )
+    assert last == ["halton"] * 3
+    page.mouse.move(2, 2)
+    assert page.locator(".wide .hot").count() == 0
+
+
 def test_names_keep_their_lines_in_front(page: sync_api.Page) -> None:
     page.locator(".keys button[data-order=raster]").click()
     page.mouse.move(2, 2)
@@ -173,6 +184,14 @@ def test_a_phone_in_the_dark(phone: sync_api.Page) -> None:
     assert sum(int(v) for v in background.removeprefix("rgb(").rstrip(")").split(",")) < 120
     phone.locator("#picker label").nth(2).tap()
     assert phone.locator(".tile canvas").count() == 10
+
+
+def test_a_phone_shows_verdicts_and_pictures_without_scrolling(phone: sync_api.Page) -> None:
+    edges = "(parts) => parts.map((p) => p.getBoundingClientRect().right)"
+    for part in ("td.plot .forest", "td.plot .num", "td .chip"):
+        assert max(phone.locator(f"tbody {part}").evaluate_all(edges)) <= 390
+    assert phone.locator("tbody .thumb").first.bounding_box()["width"] >= 36
+    assert phone.locator(".sheet img").first.bounding_box()["width"] / report_fixture.SHOWN >= 48
 
 
 def test_a_partial_run_and_hostile_names_are_shown_as_text(browser: sync_api.Browser, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What one looks at: the gallery that scrubs all orders at once, a card for each order, the curves of all of them."""
+"""What one looks at: the gallery that scrubs all orders at once, and a card for each order."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from html import escape
 
 import numpy as np
 
-from orderhead.report import draw, markup, pixels
-from orderhead.report.answer import interval, number
+from orderhead.report import heads, markup, pixels
+from orderhead.report.curves import Ghosts, minis
 from orderhead.report.load import Panels, Report, Row
 from orderhead.report.reading import LINTER
+from orderhead.report.words import interval, number
 
 BUDGET = 1_900_000  # characters of embedded pictures
+COST = "wall time of this order's whole run over its images; it varies with what else the machine did"
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,12 @@ def cards(report: Report, found: dict[str, Pictures]) -> str:
         return ""
     ghosts = Ghosts.of(report)
     drawn = "".join(_card(report, row, found.get(row.order), ghosts) for row in report.measured)
+    mean = _mean_guidance(report)
+    guided = f" Mean guidance is {mean} under every order: it depends on the schedule alone." if mean else ""
     scale = (
         f'<p class="scale">Heatmaps: when a cell is revealed, <span>early</span><img src="{pixels.ramp()}" '
         f'alt="dark to light"><span>late</span>, on one scale from 1st to {report.grid.L}th for every order. '
-        "A flat middle tone means no preference for a place.</p>"
+        f"A flat middle tone means no preference for a place.{guided}</p>"
     )
     return (
         f'<section id="orders" aria-labelledby="orders-h"><h2 id="orders-h">Each order</h2>{scale}'
@@ -129,17 +133,17 @@ def cards(report: Report, found: dict[str, Pictures]) -> str:
 
 
 def _card(report: Report, row: Row, picture: Pictures | None, ghosts: Ghosts) -> str:
-    middle = f"<div>{_sheet(report, row, picture)}{_figures(row)}</div>"
-    parts = [_heats(report, row), middle, _minis(report, row, ghosts)]
+    middle = f"<div>{_sheet(report, row, picture)}{_figures(report, row)}{heads.section(report, row)}</div>"
+    parts = [_heats(report, row), middle, minis(report, row, ghosts)]
     return (
         f'<article class="card" id="{markup.anchor(row, report)}"><header><h3>{escape(row.order)}</h3>'
-        f"{markup.chip(row, report)}{_headline(report, row)}</header>"
+        f"{markup.own_steps(row, report)}{markup.chip(row, report)}{_headline(report, row)}</header>"
         f'<div class="card-body">{"".join(parts)}</div></article>'
     )
 
 
 def _meanings() -> str:
-    pairs = [(title, f"{why[0].upper()}{why[1:]}.") for title, why in LINTER.values()]
+    pairs = [(title, f"{why[0].upper()}{why[1:]}.") for title, why in (*LINTER.values(), ("wall time", COST))]
     return f"<details><summary>What the figures mean</summary>{markup.listing(pairs, 'legend')}</details>"
 
 
@@ -158,6 +162,9 @@ def _heats(report: Report, row: Row) -> str:
         return '<p class="absent">No trace of this order.</p>'
     ranks_NL = row.trace.rank_NL
     first = report.shown[0] if report.shown and report.shown[0] < len(ranks_NL) else 0
+    if (ranks_NL == ranks_NL[0]).all():
+        same = markup.heat(ranks_NL[0].tolist(), report, f"{row.order}: rank of each cell in every image, dark = early")
+        return f'<div class="heats"><figure>{same}<figcaption>the same in every image</figcaption></figure></div>'
     mean = markup.heat(ranks_NL.mean(0).tolist(), report, f"{row.order}: mean rank of each cell, dark = early")
     one = markup.heat(ranks_NL[first].tolist(), report, f"{row.order}: rank of each cell in one image, dark = early")
     return (
@@ -183,141 +190,24 @@ def _sheet(report: Report, row: Row, picture: Pictures | None) -> str:
     )
 
 
-def _figures(row: Row) -> str:
-    """The static linter's figures and the cost."""
-    pairs = [
-        (title, f"{row.numbers[key].value:.3g}{' bits' if key == 'entropy_bits' else ''}", why)
-        for key, (title, why) in LINTER.items()
-        if key in row.numbers
-    ]
+def _shown(row: Row, key: str) -> str:
+    return f"{row.numbers[key].value:.3g}{' bits' if key == 'entropy_bits' else ''}"
+
+
+def _mean_guidance(report: Report) -> str:
+    """The mean guidance where all orders share it, which is where they share a schedule; else empty."""
+    found = [_shown(row, "mean_guidance") for row in report.measured if "mean_guidance" in row.numbers]
+    return found[0] if len(found) == len(report.measured) > 1 and len(set(found)) == 1 else ""
+
+
+def _figures(report: Report, row: Row) -> str:
+    """The static linter's figures and the cost, without what is the same for all orders."""
+    common = {"mean_guidance"} if _mean_guidance(report) else set()
+    keys = [key for key in LINTER if key in row.numbers and key not in common]
+    pairs = [(LINTER[key][0], _shown(row, key), LINTER[key][1]) for key in keys]
     if "seconds_per_image" in row.numbers:
         seconds = row.numbers["seconds_per_image"].value
         cost = f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
-        pairs.append(("cost per image", cost, "wall time of the whole run of this order over its images"))
+        pairs.append(("wall time per image", cost, COST))
     items = "".join(f'<div title="{escape(why)}"><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>' for k, v, why in pairs)
     return f'<dl class="figures">{items}</dl>' if items else ""
-
-
-# ---------------------------------------------------------------- curves
-
-WIDE = 384, 270
-MINI = 340, 140
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One sort of curve: its table, its axes, its name in prose."""
-
-    key: str
-    title: str
-    x_title: str
-    digits: int
-
-    def lines(self, report: Report) -> list[draw.Line]:
-        """The mean over images of every order, the baseline last, on top."""
-        rows = [r for r in report.measured if self.table(r) is not None and self.x(r) is not None]
-        rows.sort(key=lambda r: r.order == report.baseline)
-        return [self.line(report, r) for r in rows]
-
-    def line(self, report: Report, row: Row) -> draw.Line:
-        x, table = self.x(row), self.table(row)
-        assert x is not None
-        assert table is not None
-        return draw.Line(row.order, markup.style(row, report), x, table.mean(0))
-
-    def table(self, row: Row) -> np.ndarray | None:
-        """Images x steps; None where the order has none, as without a classifier."""
-        return getattr(row.curves, f"{self.key}_NT") if row.curves else None
-
-    def x(self, row: Row) -> np.ndarray | None:
-        """Fraction of steps done, or of tokens revealed (None without a trace that fits)."""
-        assert row.curves
-        T = row.curves.mse_NT.shape[1]
-        if self.key != "correct":
-            return np.arange(1, T + 1) / T
-        fits = row.trace is not None and len(row.trace.counts_T) == T
-        return np.cumsum(row.trace.counts_T) / row.trace.counts_T.sum() if fits and row.trace else None
-
-    def top(self, report: Report) -> float:
-        highest = max((line.y.max() for line in self.lines(report)), default=1.0)
-        return 1.0 if self.key != "mse" else float(highest) * 1.06 or 1.0
-
-    def frame(self, report: Report, size: tuple[int, int]) -> draw.Frame:
-        return draw.Frame(*size, self.top(report), self.x_title)
-
-
-KINDS = (
-    Kind("confidence", "Confidence in the true class", "steps done", 3),
-    Kind("mse", "MSE to the final image", "steps done", 4),
-    Kind("correct", "Top-1 accuracy", "tokens revealed", 3),
-)
-
-
-@dataclass(frozen=True)
-class Ghosts:
-    """The lines of all orders, drawn once and referred to by every card."""
-
-    frames: dict[str, draw.Frame]
-    drawn: dict[str, str]
-
-    @classmethod
-    def of(cls, report: Report) -> Ghosts:
-        frames = {kind.key: kind.frame(report, MINI) for kind in KINDS[:2]}
-        drawn = {
-            kind.key: "".join(
-                f'<polyline class="{"base" if line.style == "base" else "ghost"}" '
-                f'points="{frames[kind.key].points(line.x, line.y)}"/>'
-                for line in kind.lines(report)
-            )
-            for kind in KINDS[:2]
-        }
-        return cls(frames, drawn)
-
-    def definitions(self) -> str:
-        groups = "".join(f'<g id="ghost-{key}">{lines}</g>' for key, lines in self.drawn.items())
-        return f'<svg class="defs" width="0" height="0" aria-hidden="true"><defs>{groups}</defs></svg>'
-
-
-def _minis(report: Report, row: Row, ghosts: Ghosts) -> str:
-    if row.curves is None:
-        return '<p class="absent">No curves of this order.</p>'
-    drawn = "".join(_mini(report, row, kind, ghosts) for kind in KINDS[:2] if kind.table(row) is not None)
-    return f'<div class="minis">{drawn}</div>'
-
-
-def _mini(report: Report, row: Row, kind: Kind, ghosts: Ghosts) -> str:
-    frame, line, table = ghosts.frames[kind.key], kind.line(report, row), kind.table(row)
-    assert table is not None
-    half = 1.96 * table.std(0, ddof=1) / len(table) ** 0.5 if len(table) > 1 else np.zeros(table.shape[1])
-    body = f'<use href="#ghost-{kind.key}"/>{draw.band(frame, line, half)}{draw.polyline(frame, line)}'
-    label = f"{row.order}: {kind.title.lower()} goes from {line.y[0]:.3g} to {line.y[-1]:.3g}"
-    picture = draw.chart(frame, body, label, kind.digits)
-    return f"<figure><figcaption>{escape(kind.title)}</figcaption>{picture}</figure>"
-
-
-def curves(report: Report) -> str:
-    rows: Sequence[Row] = [r for r in report.measured if r.curves]
-    if not rows:
-        return ""
-    buttons = "".join(
-        f'<button type="button" aria-pressed="false" data-order="{escape(r.order)}">'
-        f'<i class="{markup.style(r, report)}"></i>{escape(r.order)}</button>'
-        for r in rows
-    )
-    charts = "".join(_wide(report, kind) for kind in KINDS if kind.lines(report))
-    return (
-        '<section id="curves" aria-labelledby="curves-h"><h2 id="curves-h">How images come into being</h2>'
-        "<p>Means over images after each step. Point at a line to read it; press names to keep them in front.</p>"
-        f'<div class="keys" role="group" aria-label="Orders to keep in front">{buttons}</div>'
-        f'<div class="wide">{charts}</div></section>'
-    )
-
-
-def _wide(report: Report, kind: Kind) -> str:
-    frame = kind.frame(report, WIDE)
-    lines = kind.lines(report)
-    body = "".join(draw.polyline(frame, line) for line in lines)
-    label = f"{kind.title} over {kind.x_title}, one line for each of {len(lines)} orders"
-    return (
-        f"<figure><figcaption>{escape(kind.title)}</figcaption>{draw.chart(frame, body, label, kind.digits)}</figure>"
-    )

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from orderhead.report.answer import number
+from orderhead.report.words import number
 
 
 def ticks(lo: float, hi: float, wanted: int = 4) -> list[float]:
@@ -112,10 +112,11 @@ class Frame:
     x_title: str
     left: int = 34
     bottom: int = 34
+    right: int = 8
 
     @property
     def x(self) -> Scale:
-        return Scale(0, 1, self.left, self.width - 8)
+        return Scale(0, 1, self.left, self.width - self.right)
 
     @property
     def y(self) -> Scale:
@@ -153,6 +154,37 @@ def band(frame: Frame, line: Line, half: np.ndarray) -> str:
     """The area y -+ half."""
     x, y = np.concatenate([line.x, line.x[::-1]]), np.concatenate([line.y + half, (line.y - half)[::-1]])
     return f'<polygon class="band {line.style}" points="{frame.points(x, y)}"/>'
+
+
+TAG = 11.5  # from one label to the next
+
+
+def tags(frame: Frame, lines: Sequence[Line]) -> str:
+    """Each line's name at its end, moved apart so that none covers another; none where there are too many."""
+    if (len(lines) - 1) * TAG > frame.height - 16:
+        return ""
+    ends = sorted(lines, key=lambda line: (round(frame.y(line.y[-1])), -line.y.mean()))
+    places = spaced([frame.y(line.y[-1]) for line in ends], TAG, 8, frame.height - 8)
+    return "".join(_tag(frame, line, y) for line, y in zip(ends, places, strict=True))
+
+
+def _tag(frame: Frame, line: Line, y: float) -> str:
+    end, name = frame.width - frame.right, line.order if len(line.order) <= 17 else f"{line.order[:16]}…"
+    of = f'{line.style}" data-order="{escape(line.order)}"'
+    return (
+        f'<path class="lead {of} d="M{end} {frame.y(line.y[-1]):g}L{end + 11} {y:g}"/>'
+        f'<text class="tag {of} x="{end + 14}" y="{y + 3.5:g}">{escape(name)}</text>'
+    )
+
+
+def spaced(wanted: Sequence[float], gap: float, lo: float, hi: float) -> list[float]:
+    """Ascending places at least `gap` apart and near those wanted, inside [lo, hi] where they fit."""
+    found = [max(w, lo) for w in wanted]
+    for k in range(1, len(found)):
+        found[k] = max(found[k], found[k - 1] + gap)
+    for k in range(len(found) - 1, -1, -1):
+        found[k] = min(found[k], hi - (len(found) - 1 - k) * gap)
+    return [round(y, 1) for y in found]
 
 
 def chart(frame: Frame, body: str, label: str, digits: int = 2) -> str:

@@ -23,9 +23,10 @@ from orderhead.report.reading import Reading, readings
 T = TypeVar("T")
 FIELDS = {
     "protocol": dict, "reference": dict, "class_names": list, "shown": list, "images": int, "given": dict,
-    "left_out": list,
+    "left_out": list, "arms": dict,
 }  # fmt: skip
 PANEL_BYTES = 12_000_000  # an order
+LAST = "seconds_per_image"  # the last line that a run writes about an order
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ class Number:
 
 @dataclass(frozen=True)
 class Trace:
-    """`order_NL[i, k]` = cell of image i revealed k-th; `counts_T` cells per step."""
+    """`order_NL[i, k]` = cell of image i revealed k-th; `counts_T` cells per step; `scores_NRL` at each asking."""
 
     order_NL: np.ndarray
     counts_T: np.ndarray
+    scores_NRL: np.ndarray | None = None
 
     @property
     def rank_NL(self) -> np.ndarray:
@@ -81,13 +83,21 @@ class Curves:
 
 @dataclass(frozen=True)
 class Row:
-    """One order: its numbers by metric, and those of its files that are there."""
+    """One order: its numbers by metric, the head that gives it (None for others), and its files that are there."""
 
     order: str
     numbers: dict[str, Number]
+    head: str | None = None
     trace: Trace | None = None
     panels: Panels | None = None
     curves: Curves | None = None
+
+    @property
+    def steps(self) -> int | None:
+        """Unmasking steps, by whichever file is there."""
+        if self.trace:
+            return len(self.trace.counts_T)
+        return self.panels.T if self.panels else self.curves.mse_NT.shape[1] if self.curves else None
 
 
 @dataclass(frozen=True)
@@ -124,6 +134,17 @@ class Report:
     def difference(self, row: Row, metric: str) -> Number | None:
         """The paired difference of a metric to the baseline."""
         return row.numbers.get(f"{metric}_minus_{self.baseline}")
+
+    @property
+    def steps(self) -> int | None:
+        """Unmasking steps of the baseline, and of every order that has no schedule of its own."""
+        asked = self.protocol.get("steps")
+        found = next((r.steps for r in self.rows if r.order == self.baseline), None)
+        return found or (asked if isinstance(asked, int) else None)
+
+    def own_steps(self, row: Row) -> int | None:
+        """An order's unmasking steps where they are not the baseline's."""
+        return row.steps if row.steps != self.steps else None
 
     def class_name(self, label: int) -> str:
         return self.class_names[label] if 0 <= label < len(self.class_names) else f"class {label}"
@@ -199,15 +220,16 @@ def _finite(value: object) -> bool:
 
 
 def _numbers(order: str, lines: list[results.Result]) -> dict[str, Number]:
-    """The order's numbers; `fd5k` and `fid5k` are filed under `fd`."""
+    """The order's numbers; `fd5k` and `fid5k` are filed under `fd`. None where a killed run wrote only some."""
     plain = re.compile(r"^(?:(is)|f(?:i?)d)(?:\d+k)?(?=$|_minus_)")
-    return {
+    found = {
         plain.sub(lambda m: m[1] or "fd", r.metric): Number(
             float(r.value), r.ci if r.ci and len(r.ci) == 2 else None, r.n
         )
         for r in lines
         if r.row == order
     }
+    return found if LAST in found else {}
 
 
 def _row(folder: Path, order: str, lines: list[results.Result], grid: Grid, run: dict, notes: list[str]) -> Row:
@@ -216,7 +238,8 @@ def _row(folder: Path, order: str, lines: list[results.Result], grid: Grid, run:
         return _npz(path, parse, notes) if path.parent == folder / kind and path.is_file() else None
 
     trace = read("traces", lambda f: _trace(f, grid))
-    return Row(order, _numbers(order, lines), trace, read("panels", _panels), read("curves", _curves))
+    head = (run.get("arms") or {}).get(order, {}).get("head")
+    return Row(order, _numbers(order, lines), head, trace, read("panels", _panels), read("curves", _curves))
 
 
 def _npz(path: Path, parse: Callable[[Any], T], notes: list[str]) -> T | None:
@@ -240,7 +263,14 @@ def _trace(file: Any, grid: Grid) -> Trace:
         raise ValueError("not permutations of the grid's cells")
     if counts.ndim != 1 or (counts < 1).any() or counts.sum() != grid.L:
         raise ValueError("counts do not sum to the number of cells")
-    return Trace(order, counts)
+    return Trace(order, counts, _scores(file, order))
+
+
+def _scores(file: Any, order_NL: np.ndarray) -> np.ndarray | None:
+    scores = file["scores"].astype(np.float64) if "scores" in file else None
+    if scores is None or scores.ndim != 3 or (len(scores), scores.shape[2]) != order_NL.shape or 0 in scores.shape:
+        return None
+    return scores if np.isfinite(scores).all() else None
 
 
 def _panels(file: Any) -> Panels:

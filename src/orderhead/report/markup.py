@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from orderhead.report import pixels
-from orderhead.report.answer import verdict
 from orderhead.report.load import Report, Row
+from orderhead.report.verdicts import of
 
 
 def anchor(row: Row, report: Report) -> str:
@@ -34,12 +34,18 @@ def breakable(name: str) -> str:
 
 
 def chip(row: Row, report: Report) -> str:
-    """The verdict on the order's Frechet distance, in words and colour."""
+    """The verdict on the order's Frechet distance, all orders judged together, in words and colour."""
     if row.order == report.baseline:
         return '<span class="chip">baseline</span>'
-    said = verdict("fd", report.difference(row, "fd"))
+    said = of(report, row)
     kind = {"better": "better", "worse": "worse", "no evidence": "open"}.get(said or "", "none")
     return f'<span class="chip {kind}">{said or "no interval"}</span>'
+
+
+def own_steps(row: Row, report: Report) -> str:
+    """A small note where an order takes another number of steps than the baseline."""
+    steps = report.own_steps(row)
+    return f'<small class="steps">{steps} steps</small>' if steps else ""
 
 
 def heat(ranks: Sequence[float], report: Report, label: str, css: str = "heat") -> str:

@@ -52,8 +52,16 @@
     const chosen = pinned();
     if (order) chosen.add(order);
     wide.classList.toggle("focus", chosen.size > 0);
-    all(".line", wide).forEach((line) => line.classList.toggle("hot", chosen.has(line.dataset.order)));
+    all("[data-order]", wide).forEach((part) => {
+      part.classList.toggle("hot", chosen.has(part.dataset.order));
+      if (part.matches(".line.hot")) one(".at", part.parentNode).before(part);
+    });
   }
+  all(".tag").forEach((tag) => {
+    tag.addEventListener("pointerenter", () => highlight(tag.dataset.order));
+    tag.addEventListener("pointermove", (event) => event.stopPropagation());
+    tag.addEventListener("pointerleave", () => highlight());
+  });
   keys.forEach((key) => {
     key.addEventListener("click", () => {
       key.setAttribute("aria-pressed", key.getAttribute("aria-pressed") !== "true");

@@ -5,19 +5,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
+from dataclasses import replace
 from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
 
 from orderhead.core.files import write_text
-from orderhead.report import cards, markup, table
-from orderhead.report.answer import answer, extremes, text
+from orderhead.report import cards, curves, hints, markup, table
+from orderhead.report.answer import answer, below, text
 from orderhead.report.load import Report, load
+from orderhead.report.notes import few_images
+from orderhead.report.power import paired_sentence
 
 FLAGS = {
     "steps": "--steps", "denoise_steps": "--denoise-steps", "cfg_scale": "--cfg", "cfg_schedule": "--cfg-schedule",
-    "temperature": "--temperature", "rescore": "--rescore", "seed": "--seed",
+    "temperature": "--temperature", "rescore": "--rescore", "schedule": "--schedule", "solver": "--solver",
+    "seed": "--seed",
 }  # fmt: skip
 
 
@@ -39,8 +43,9 @@ def render(report: Report, folder: Path) -> str:
     sections = {
         "Table": table.section(report) if report.measured else "",
         "Gallery": cards.gallery(report, found),
+        "Hints": hints.section(report, _equalized(report)),
         "Orders": cards.cards(report, found),
-        "Curves": cards.curves(report),
+        "Curves": curves.section(report),
         "Protocol": _protocol(report, folder),
     }
     js = _asset("page.js")
@@ -50,7 +55,7 @@ def render(report: Report, folder: Path) -> str:
         css=_asset("page.css"),
         kicker=_kicker(report),
         answer=_answer(report),
-        extremes=escape(extremes(report)),
+        below="".join(f"<p>{escape(sentence)}</p>" for sentence in below(report)),
         notes=_notes(report),
         nav="".join(f'<a href="#{name.lower()}">{name}</a>' for name, section in sections.items() if section),
         sections="\n".join(sections.values()),
@@ -84,7 +89,7 @@ def _answer(report: Report) -> str:
 
 def _notes(report: Report) -> str:
     waiting = [r.order for r in report.rows if not r.numbers]
-    notes = [*report.notes, *([f"not measured yet: {', '.join(waiting)}"] if waiting else [])]
+    notes = [*report.notes, *([f"not measured yet: {', '.join(waiting)}"] if waiting else []), *few_images(report)]
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return f'<ul class="notes" role="note">{items}</ul>' if items else ""
 
@@ -98,23 +103,31 @@ def command(report: Report, folder: Path) -> str:
     words += ["--orders", ",".join(r.order for r in report.rows), "--images", str(report.images)]
     allowed = ("steps", "seed") if report.study == "demo" else tuple(FLAGS)
     for name in allowed:
-        if name in report.protocol:
-            words += [FLAGS[name], table.shown(report.protocol[name])]
+        value = report.protocol.get(name)
+        if value is not None:
+            words += [FLAGS[name], table.shown(value).replace(" ", "")]
     words += [word for name, value in report.given.items() for word in (f"--{name}", value)]
     where = folder.name if folder.is_absolute() else str(folder)
     return shlex.join([*words, "--out", where or "."])
+
+
+def _equalized(report: Report) -> str:
+    """The command that compares the same orders where guidance does not depend on the place."""
+    protocol = {**report.protocol, "cfg_schedule": "equalized"}
+    return command(replace(report, study="compare", command=None, protocol=protocol), Path("out/equalized"))
 
 
 def _protocol(report: Report, folder: Path) -> str:
     pairs = [
         ("body", report.body),
         ("grid", f"{report.grid.h} \N{MULTIPLICATION SIGN} {report.grid.w}"),
-        ("images an order", str(report.images)),
+        ("images an order", table.images(report)),
     ]
-    pairs += [(k.replace("_", " "), table.shown(v)) for k, v in report.protocol.items()]
+    pairs += table.settings(report)
     pairs.append(("reference", report.real_name + (f", {report.real_n:,} images" if report.real_n else "")))
     return Template(_asset("protocol.html")).substitute(
         settings=markup.listing(pairs, "settings"),
         baseline=escape(report.baseline),
+        pairing=escape(paired_sentence(report)),
         command=escape(command(report, folder)),
     )

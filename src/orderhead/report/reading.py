@@ -22,7 +22,8 @@ READINGS: dict[str, Reading] = {
     ),
     "agreement": Reading(
         "Agreement", "class agreement", True,
-        "Share of images in which an independent network sees the class that was asked for.",
+        "Share of images in which an independent network sees the class that was asked for. Guidance makes images "
+        "typical of their class, so generated ones may pass more often than real ones.",
     ),
     "is": Reading(
         "IS", "Inception-style score", True,
@@ -30,7 +31,9 @@ READINGS: dict[str, Reading] = {
     ),
     "kid": Reading(
         "KID", "kernel distance", False,
-        "Unbiased kernel MMD between the features of generated and of real images; 0 or below = no difference seen.",
+        "Kernel MMD between the features of generated and of real images, by an estimator that is right on average for "
+        "images drawn independently. Here every class comes equally often, which is more even than chance, so it falls "
+        "below 0; the row of real images shows where it lies without a difference.",
     ),
     "precision": Reading(
         "Precision", "precision", True,
@@ -47,10 +50,6 @@ READINGS: dict[str, Reading] = {
     "auac": Reading(
         "AUAC", "area under accuracy", True,
         "Mean top-1 accuracy of that classifier during generation, over the fraction of tokens revealed.",
-    ),
-    "seconds_per_image": Reading(
-        "Cost", "seconds per image", False,
-        "Wall time per image of that order's whole run, on the machine that measured it.",
     ),
 }  # fmt: skip
 

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from orderhead.report import draw, markup
-from orderhead.report.answer import interval, number, verdict
+from orderhead.report import draw, markup, notes, verdicts
 from orderhead.report.load import Number, Report, Row
+from orderhead.report.words import interval, number
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def section(report: Report) -> str:
     head = _head(report, columns, scale if differences else None)
     body = "".join(_row(report, row, columns, scale if differences else None) for row in report.measured)
     return (
-        '<section id="table" aria-labelledby="table-h"><h2 id="table-h">Orders, best first</h2>'
+        '<section id="table" aria-labelledby="table-h"><h2 id="table-h">Orders by Frechet distance, lowest first</h2>'
         '<div class="scroll" role="region" aria-label="Table of orders" tabindex="0"><table class="orders">'
         f"<thead>{head}</thead><tbody>{body}</tbody>{_real(report, columns, bool(differences))}</table></div>"
         f"{_under(report)}{_legend(report, columns)}</section>"
@@ -53,9 +53,6 @@ def _column(report: Report, key: str) -> Column | None:
     values = np.array([abs(n.value) for n in found])
     halves = np.array([(n.ci[1] - n.ci[0]) / 2 for n in found if n.ci])
     heading, factor = report.readings[key].short, 1.0
-    if key == "seconds_per_image":
-        factor, unit = (1000.0, "ms") if values.max() < 1 else (1.0, "s")
-        return Column(key, f"{heading}, {unit}", factor, markup.digits_for(float(np.median(values)) * factor))
     if values.max() < 0.02:
         heading, factor = f"{heading} \N{MULTIPLICATION SIGN} 10³", 1000.0
     spread = float(np.median(halves)) if len(halves) else float(np.median(values)) / 10
@@ -74,7 +71,9 @@ def _head(report: Report, columns: Sequence[Column], scale: draw.Scale | None) -
     for c in columns:
         reading = report.readings[c.key]
         best = "descending" if reading.higher else "ascending"
+        n = notes.images_of(report, c.key)
         explain = f"{reading.title}: {reading.explain} {'Higher' if reading.higher else 'Lower'} is better."
+        explain += f" n = {n} images." if n else ""
         cells.append(_th(c.key, c.heading, explain, best, "ascending" if c.key == "fd" else "none"))
         if c.key == "fd":
             cells += _difference_heads(report, scale)
@@ -88,9 +87,10 @@ def _difference_heads(report: Report, scale: draw.Scale | None) -> list[str]:
         f"{report.readings['fd'].title} minus that of {report.baseline} on the same images and noise; 95 % interval"
     )
     heading = f"{report.readings['fd'].short} \N{MINUS SIGN} {report.baseline}"
+    rule = "better or worse where the difference holds at 95 % for all orders of this table together"
     return [
         _th("difference", heading, explain, "ascending", extra=draw.forest_axis(scale), css="plot"),
-        _th("verdict", "Verdict", "better or worse where the interval of the difference excludes 0", "ascending"),
+        _th("verdict", "Verdict", rule, "ascending"),
     ]
 
 
@@ -111,7 +111,7 @@ def _name(report: Report, row: Row) -> str:
         thumb = markup.heat(row.trace.rank_NL.mean(0).tolist(), report, "", "thumb")
     return (
         f'<th scope="row" data-v="{escape(row.order)}"><a href="#{markup.anchor(row, report)}">{thumb}'
-        f"<span>{escape(row.order)}</span></a></th>"
+        f"<span>{markup.breakable(row.order)}{markup.own_steps(row, report)}</span></a></th>"
     )
 
 
@@ -125,14 +125,14 @@ def _cell(report: Report, row: Row, column: Column) -> str:
 
 
 def _mark(report: Report, row: Row, column: Column) -> str:
-    """A small sign where another metric's paired interval excludes 0."""
+    """A small sign where another metric's paired interval excludes 0, however many comparisons there are."""
     difference = report.difference(row, column.key)
-    said = None if column.key == "fd" or row.order == report.baseline else verdict(column.key, difference)
+    said = None if column.key == "fd" or row.order == report.baseline else verdicts.verdict(column.key, difference)
     if said in (None, "no evidence") or difference is None or difference.ci is None:
         return ""
     shown = f"{column.show(difference.value, True)} {column.show_interval(difference.ci, True)}"
     sign = "\N{BLACK UP-POINTING TRIANGLE}" if said == "better" else "\N{BLACK DOWN-POINTING TRIANGLE}"
-    label = escape(f"{said} than {report.baseline}: {shown}")
+    label = escape(f"{said} than {report.baseline}, uncorrected: {shown}")
     return f'<span class="mark {said}" role="img" aria-label="{label}" title="{label}">{sign}</span>'
 
 
@@ -141,7 +141,7 @@ def _difference(report: Report, row: Row, column: Column, scale: draw.Scale) -> 
     if difference is None or difference.ci is None:
         zero = draw.forest_row(0, (0, 0), "", scale, "the baseline") if row.order == report.baseline else ""
         return f'<td class="plot reference" data-v="0">{zero}</td>'
-    said = verdict("fd", difference) or ""
+    said = verdicts.of(report, row) or ""
     shown = f"{column.show(difference.value, True)} {column.show_interval(difference.ci, True)}"
     picture = draw.forest_row(difference.value, difference.ci, said, scale, f"{row.order}: {shown}, {said}")
     value, ci = column.show(difference.value, True), column.show_interval(difference.ci, True)
@@ -152,7 +152,7 @@ def _difference(report: Report, row: Row, column: Column, scale: draw.Scale) -> 
 def _rank(report: Report, row: Row) -> int:
     if row.order == report.baseline:
         return 1
-    return {"better": 0, "no evidence": 2, "worse": 3}.get(verdict("fd", report.difference(row, "fd")) or "", 4)
+    return {"better": 0, "no evidence": 2, "worse": 3}.get(verdicts.of(report, row) or "", 4)
 
 
 def _real(report: Report, columns: Sequence[Column], compared: bool) -> str:
@@ -174,11 +174,33 @@ def _under(report: Report) -> str:
         f'<a class="button" download="{escape(report.study)}-{escape(report.body)}.csv" '
         f'href="{csv_uri(report)}">Download the numbers (CSV)</a>'
     )
-    settings = "&nbsp;· ".join(f"{escape(k.replace('_', ' '))} {escape(shown(v))}" for k, v in report.protocol.items())
+    said = "&nbsp;· ".join(f"{escape(name)} {escape(value)}" for name, value in settings(report))
     reference = f"reference {escape(report.real_name)}" + (f" ({report.real_n:,} images)" if report.real_n else "")
     absent = f"<p>Not measured here: {escape('; '.join(report.left_out))}.</p>" if report.left_out else ""
-    said = f"{report.images} images an order&nbsp;· {settings}&nbsp;· {reference}"
-    return f'<p class="protocol">{said}</p>{absent}<p>{link}</p>'
+    asides = "".join(f"<li>{escape(n)}</li>" for n in notes.under_the_table(report))
+    return (
+        f'<ul class="aside">{asides}</ul>{absent}'
+        f'<p class="protocol">images an order {images(report)}&nbsp;· {said}&nbsp;· {reference}</p><p>{link}</p>'
+    )
+
+
+def settings(report: Report) -> list[tuple[str, str]]:
+    """The protocol in the reader's terms, without what the page names anyway."""
+    named = {"body": report.body, "images": report.images}
+    pairs = [(k, v) for k, v in report.protocol.items() if k not in named or named[k] != v]
+    own = {"schedule": _own_schedule(report), "x0_bound": "the body's own"}
+    return [(k.replace("_", " "), own[k] if v is None and k in own else shown(v)) for k, v in pairs]
+
+
+def _own_schedule(report: Report) -> str:
+    other = any(report.own_steps(row) for row in report.measured)
+    return f"each order's own (cosine{', but where another number of steps is shown' if other else ''})"
+
+
+def images(report: Report) -> str:
+    """The number of images, and of which metrics it is not."""
+    fewer = notes.fewer_images(report)
+    return f"{report.images}{f' ({fewer})' if fewer else ''}"
 
 
 def _legend(report: Report, columns: Sequence[Column]) -> str:
@@ -189,11 +211,7 @@ def _legend(report: Report, columns: Sequence[Column]) -> str:
         )
         for reading in (report.readings[c.key] for c in columns)
     ]
-    note = f"▲ or ▼ beside a value: better or worse than {report.baseline}, its own paired interval excludes 0."
-    return (
-        f"<details><summary>What the columns mean</summary>{markup.listing(pairs, 'legend')}"
-        f'<p class="small">{escape(note)} Brackets hold 95 % intervals.</p></details>'
-    )
+    return f"<details><summary>What the columns mean</summary>{markup.listing(pairs, 'legend')}</details>"
 
 
 def shown(value: object) -> str:

@@ -52,5 +52,6 @@ def agreement(ours: Mapping[str, float]) -> str:
     both = [(ours[arm], told) for arm, told in reported().items() if arm in ours and told is not None]
     if len(both) < 3:
         return f"Too few rows ({len(both)}) to compare rankings."
-    rho, p = spearmanr(*zip(*both, strict=True))
+    ours_, theirs = zip(*both, strict=True)
+    rho, p = spearmanr(ours_, theirs)
     return f"Spearman's rank correlation of the two rankings over {len(both)} arms: {rho:.2f} (p = {p:.2f})."
