@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import report_fixture
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from orderhead.report import draw, pixels
+from orderhead.report.load import load
+from orderhead.report.page import render
 
 
 def decoded(uri: str) -> np.ndarray:
@@ -76,3 +81,14 @@ def test_ticks_are_inside_and_evenly_spaced(lo: float, width: float, wanted: int
     marks = draw.ticks(lo, lo + width, wanted)
     assert len(marks) <= 2 * wanted + 1
     assert all(lo - 1e-6 * width - 1e-9 <= m <= lo + width * (1 + 1e-6) + 1e-9 for m in marks)
+
+
+def test_a_heads_scores_are_drawn_where_there_is_a_head(tmp_path: Path) -> None:
+    folder = report_fixture.make(tmp_path, measured=2, arms={"raster": {"head": "heads/a"}}, reported={"raster": 3.41})
+    page = render(load(folder), folder)
+    cards = dict(re.findall(r'<article class="card" id="[^"]*"><header><h3>([^<]+)</h3>(.*?)</article>', page, re.S))
+    assert "scores, step 0" in cards["raster"]
+    assert "revealed, by quarter" in cards["raster"]
+    assert "Standard deviation of the scores" in cards["raster"]
+    assert "scores, step" not in cards["random"]
+    assert "3.41" in page

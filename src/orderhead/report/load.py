@@ -23,7 +23,7 @@ from orderhead.report.reading import Reading, readings
 T = TypeVar("T")
 FIELDS = {
     "protocol": dict, "reference": dict, "class_names": list, "shown": list, "images": int, "given": dict,
-    "left_out": list, "arms": dict,
+    "left_out": list, "arms": dict, "reported": dict,
 }  # fmt: skip
 PANEL_BYTES = 12_000_000  # an order
 LAST = "seconds_per_image"  # the last line that a run writes about an order
@@ -239,7 +239,10 @@ def _row(folder: Path, order: str, lines: list[results.Result], grid: Grid, run:
 
     trace = read("traces", lambda f: _trace(f, grid))
     head = (run.get("arms") or {}).get(order, {}).get("head")
-    return Row(order, _numbers(order, lines), head, trace, read("panels", _panels), read("curves", _curves))
+    numbers, told = _numbers(order, lines), (run.get("reported") or {}).get(order)
+    if numbers and told is not None and _finite(told):
+        numbers["reported"] = Number(float(told))
+    return Row(order, numbers, head, trace, read("panels", _panels), read("curves", _curves))
 
 
 def _npz(path: Path, parse: Callable[[Any], T], notes: list[str]) -> T | None:

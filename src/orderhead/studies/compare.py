@@ -60,7 +60,8 @@ class Arm:
 class Comparison:
     """One run: a body, settings, arms, the number of images, who judges them, and the folder that holds it all.
 
-    `arms` are the rows by name, the baseline first. `given`: how its sources were named, for the command on the page.
+    `arms` are the rows by name, the baseline first. `given`: how its sources were named, for the command on the page;
+    `reported`: numbers of others that stand beside a row.
     """
 
     out: Path
@@ -72,6 +73,7 @@ class Comparison:
     settings: Settings
     world: World
     given: Mapping[str, str] = field(default_factory=dict)
+    reported: Mapping[str, float | None] = field(default_factory=dict)
 
     @cached_property
     def protocol(self) -> dict[str, Any]:
@@ -101,6 +103,7 @@ class Comparison:
             "shown": list(range(min(SHOWN_IMAGES, self.images))),
             "protocol": self.protocol,
             "given": dict(self.given),
+            "reported": dict(self.reported),
             "left_out": self.world.left_out,
         }
 

@@ -17,7 +17,7 @@ from orderhead.core.files import write_text
 from orderhead.core.names import lookup
 from orderhead.sampling.presets import preset
 from orderhead.sampling.sample import Settings
-from orderhead.studies.beside import table
+from orderhead.studies.beside import DOCUMENT_RANDOM, reported, table
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
 from orderhead.studies.worlds import World
 from orderhead.training.head_recipes import Ground
@@ -74,7 +74,10 @@ def _baseline(out: Path, size: Scale, ground: Ground, images: int) -> Comparison
     body = load_body(ground.body).to(default_device())
     settings = Settings(**preset(body.config) | dict(size.settings))
     world = World.of(body.config, {})
-    return Comparison(out, "variants", ground.body, body, {BASELINE: Arm(settings)}, images, settings, world)
+    told = reported() | {BASELINE: DOCUMENT_RANDOM}
+    return Comparison(
+        out, "variants", ground.body, body, {BASELINE: Arm(settings)}, images, settings, world, reported=told
+    )
 
 
 def _arms(run: Comparison, name: str, folder: Path) -> dict[str, Arm]:
