@@ -16,7 +16,7 @@ from PIL import Image, ImageSequence
 from worlds import NAMES, fashion_body, one_line, tiny_body
 
 import orderhead
-from orderhead import cli, console
+from orderhead import cli, console, options
 from orderhead.body.mar import MARConfig
 from orderhead.catalogue import KINDS
 from orderhead.cli import VERBS, main
@@ -318,5 +318,5 @@ def test_train_hands_the_recipe_its_changes(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_class_names_are_used(body: str) -> None:
     config = orderhead.load_body(body).config
-    assert cli.parse_labels("all", config) == [0, 1, 2]
-    assert cli.parse_labels(",".join(NAMES) + ", -1", config) == [0, 1, 2, -1]
+    assert options.parse_labels("all", config) == [0, 1, 2]
+    assert options.parse_labels(",".join(NAMES) + ", -1", config) == [0, 1, 2, -1]

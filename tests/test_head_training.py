@@ -224,7 +224,7 @@ def test_a_bad_field_is_told_in_one_line(overrides, says, tmp_path, fashion_grou
 
 
 def test_full_scale_asks_for_the_studys_ground(tmp_path):
-    with pytest.raises(ValueError, match="give --body, --classifier and --images"):
+    with pytest.raises(ValueError, match="give --body, --classifier and --train-images"):
         run_recipe("oracle_aligned", "full", tmp_path)
 
 

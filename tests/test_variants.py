@@ -70,7 +70,7 @@ def test_a_row_whose_head_has_changed_is_refused(tmp_path, ground):
     [
         ({"only": ["oracle_alignd"]}, "unknown row 'oracle_alignd'; did you mean 'oracle_aligned'"),
         ({"scale": "middle"}, "unknown scale"),
-        ({"scale": "full"}, "give --body, --classifier and --images"),
+        ({"scale": "full"}, "give --body, --classifier and --train-images"),
     ],
 )
 def test_bad_arguments_are_told_before_anything_is_trained(arguments, says, tmp_path):

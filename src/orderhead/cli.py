@@ -7,99 +7,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from orderhead import console
 from orderhead.catalogue import KINDS
-from orderhead.console import Float, Int, OptionalFloat, OptionalInt, number, show, wrote
+from orderhead.console import Float, Int, OptionalInt, number, show, wrote
 from orderhead.core.names import unknown
-
-if TYPE_CHECKING:
-    from orderhead.body.mar import MARConfig
-
-
-Names = Annotated[str, arg(metavar="A,B,...")]
-
-
-@dataclass(frozen=True)
-class SamplingOptions:
-    """How images are sampled. What is preset goes by the body's tokenizer: 16 steps, 25 denoising steps, cfg 4
-    (fashion); 64, 100, 2.9 (kl16 and all others), and no more steps than cells."""
-
-    steps: OptionalInt = None
-    """Unmasking steps, at most the number of cells; ar_* orders, one_by_one and COUNTS have their own number."""
-    denoise_steps: OptionalInt = None
-    """Denoising steps a token."""
-    cfg: OptionalFloat = None
-    """Guidance scale from 0 to 100; 1 is none."""
-    cfg_schedule: Literal["linear", "constant", "equalized"] = "linear"
-    """How guidance is spread over steps: as published, the same everywhere, or every cell's mean as under random."""
-    temperature: Float = 1.0
-    """Factor from 0 to 10 on the noise of the denoising steps; with dpm, on the noise that it starts from."""
-    rescore: Annotated[str, arg(metavar="fast|semifast-8|slow|INT")] = "fast"
-    """How many times the policy is asked: 1, 8, every step, or a number."""
-    head: Annotated[str | None, arg(metavar="NAME|FOLDER")] = None
-    """Whom learned orders ask: a shipped head, a folder, or a hub id."""
-    schedule: Annotated[str, arg(metavar="cosine|linear|one_by_one|COUNTS")] = "auto"
-    """Tokens a step; COUNTS is a list such as 1,3,12,48; auto is the order's own."""
-    solver: Literal["ancestral", "dpm"] = "ancestral"
-    """From noise to a token: as published, or a deterministic one for few steps."""
-    seed: Int = 0
-    """An image is a function of seed, number and label."""
-
-    def fields(self, name: str, body: MARConfig, order: str | None = None) -> dict[str, Any]:
-        """As fields of `Settings`, over the preset of the body `name`. ValueError for steps that are ignored.
-
-        `order` is the one that is sampled: its own schedule counts too.
-        """
-        from orderhead.orders.spatial import SCHEDULE_OF
-        from orderhead.sampling.presets import HEADS, filled
-
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"--seed lies in [0, 2**32), got {self.seed}")
-        given = {"steps": self.steps, "denoise_steps": self.denoise_steps, "cfg_scale": self.cfg}
-        schedule = _schedule(self.schedule)
-        effective = SCHEDULE_OF.get(order or "") if schedule is None else schedule
-        return filled(body, body.grid.L, given, effective) | {
-            "cfg_schedule": self.cfg_schedule, "temperature": self.temperature, "rescore": self.rescore,
-            "schedule": schedule, "solver": self.solver, "seed": self.seed,
-            "head": self.head or HEADS.get(name),
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class JudgingOptions:
-    """What images are measured by; auto is what ships for the body's tokenizer."""
-
-    real: Annotated[str, arg(metavar="FOLDER")] = "auto"
-    """Real images: a folder, flat or with one subfolder a class."""
-    features: Annotated[str, arg(metavar="inception|NAME|FOLDER")] = "auto"
-    """The network whose features are compared."""
-    weights: Annotated[str, arg(metavar="FILE")] = "auto"
-    """Inception's, pt_inception-2015-12-05-6726825d.pth."""
-    classifier: Annotated[str, arg(metavar="NAME|FOLDER")] = "auto"
-    """Who recognises images while they are drawn, for AUC and AUAC; without one these are left out."""
-
-    def given(self) -> dict[str, str]:
-        """What is not left to the body's tokenizer."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: value for name, value in values.items() if value != "auto"}
-
-
-def _schedule(text: str) -> str | list[int] | None:
-    """A schedule's name, explicit counts, or None for the order's own."""
-    if text == "auto":
-        return None
-    counts = [word.strip() for word in text.split(",")]
-    return [int(c) for c in counts] if all(c.isdecimal() for c in counts) else text
-
-
-def _split(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
+from orderhead.options import GroundOptions, JudgingOptions, Names, SamplingOptions, parse_labels, split
 
 # Verbs.
 
@@ -178,7 +94,7 @@ def _compare(
     from orderhead.report import build
     from orderhead.studies.compare import compare as run
 
-    given = {"orders": None if orders == "default" else _split(orders), "images": images}
+    given = {"orders": None if orders == "default" else split(orders), "images": images}
     chosen = {name: value for name, value in given.items() if value is not None}
     settings = sampling.fields(body, body_config(body))
     run(out, body=body, study=study, judging=judging or {}, tokenizer=tokenizer, **chosen, **settings)
@@ -271,7 +187,7 @@ def lint(
     from orderhead.sampling.schedule import counts_of
 
     cells, legend = Grid.parse(grid), console.section(lint, "Columns")
-    steps, names = min(64, cells.L) if steps is None else steps, SPATIAL if order == "all" else _split(order)
+    steps, names = min(64, cells.L) if steps is None else steps, SPATIAL if order == "all" else split(order)
     figures, rows = [line.split()[0] for line in legend.splitlines()], []
     for name in names:
         lookup("order", name, SPATIAL)
@@ -308,9 +224,7 @@ def train(
     overrides: Positional[Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE")]] = (),
     *,
     scale: Annotated[str, arg(metavar="smoke|mini|full")] = "mini",
-    body: str = "fashion",
-    classifier: str = "fashion",
-    images: str = "fashion-train",
+    ground: OmitArgPrefixes[GroundOptions] = GroundOptions(),
     out: str = "runs/RECIPE-SCALE",
 ) -> None:
     """Train a model by its recipe. Running it again goes on from the last checkpoint.
@@ -323,12 +237,8 @@ def train(
         recipe: A name from `orderhead list recipes`.
         overrides: Changes to the recipe's settings, for example images=100000.
         scale: Seconds, minutes, or hours.
-        body: What a head is trained on: a shipped name, a folder, or a hub id.
-        classifier: What a head's oracle asks: a shipped name, a folder, or a hub id.
-        images: What a head is shown: the name of a data set.
         out: Folder for the model, checkpoints and logs.
     """
-    from orderhead.training.head_recipes import Ground
     from orderhead.training.recipes import run_recipe
 
     changes = [text.partition("=") for text in overrides]
@@ -336,9 +246,7 @@ def train(
         if not (name and equals and value):
             raise ValueError(f"changes to a recipe are written FIELD=VALUE, got {name + equals + value!r}")
     out = out.replace("RECIPE-SCALE", f"{recipe}-{scale}")
-    ground = Ground(body, classifier, images)
-    given = {name: value for name, _, value in changes}
-    run_recipe(recipe, scale, out, given, None if ground == Ground() else ground)
+    run_recipe(recipe, scale, out, {name: value for name, _, value in changes}, ground.given())
     wrote(out)
 
 
@@ -348,6 +256,7 @@ def study(
     scale: Annotated[str, arg(metavar="smoke|mini|full")] = "mini",
     only: Annotated[str, arg(metavar="ROW,...")] = "all",
     images: OptionalInt = None,
+    ground: OmitArgPrefixes[GroundOptions] = GroundOptions(),
     out: str = "out/study-NAME",
 ) -> None:
     """Run a section of the study: train its rows, measure them against random, write the page.
@@ -370,7 +279,8 @@ def study(
     from orderhead.studies import STUDIES
 
     run = lookup("study", name, STUDIES)
-    wrote(build(run(out.replace("NAME", name), scale, [] if only == "all" else _split(only), images=images)))
+    rows = [] if only == "all" else split(only)
+    wrote(build(run(out.replace("NAME", name), scale, rows, ground=ground.given(), images=images)))
 
 
 def bench(
@@ -444,16 +354,6 @@ VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "compare": compare, "sample": sample, "lint": lint, "import": import_, "train": train,
     "study": study, "bench": bench, "report": report, "list": list_,
 }  # fmt: skip
-
-
-# Parts of `sample`.
-
-
-def parse_labels(text: str, config: MARConfig) -> list[int]:
-    """`"0,3"` or `"sandal,bag"` -> class numbers; every class for `all`. ValueError as for `class_numbers`."""
-    from orderhead.sampling.labels import class_numbers
-
-    return class_numbers(range(config.classes) if text == "all" else _split(text), config)
 
 
 ABOUT = """In which order should a masked autoregressive image model reveal its tokens, and why?

@@ -57,7 +57,7 @@ def variants(
     for name in only:
         lookup("row", name, VARIANTS)
     if scale == "full" and ground is None:
-        raise ValueError("the study's full scale is MAR-B and ImageNet: give --body, --classifier and --images")
+        raise ValueError("the study's full scale is MAR-B and ImageNet: give --body, --classifier and --train-images")
     run = _baseline(Path(out), size, ground or Ground(), images or size.images)
     execute(run)
     for name in only or VARIANTS:

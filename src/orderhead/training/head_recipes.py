@@ -98,7 +98,7 @@ def head_recipe(
     if ground is None and scale == "full":
         raise ValueError(
             "the study's full scale is MAR-B, a classifier of its latents and ImageNet, which do not ship: "
-            "give --body, --classifier and --images, or take --scale mini"
+            "give --body, --classifier and --train-images, or take --scale mini"
         )
     own, rest = _split(overrides)
     return on_ground(configure(HEAD_RECIPES[name], own), ground or Ground()), rest

@@ -1,0 +1,120 @@
+"""Groups of options that several verbs share, and how their words are read. Costs neither torch nor NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from orderhead.console import Float, Int, OptionalFloat, OptionalInt
+
+if TYPE_CHECKING:
+    from orderhead.body.mar import MARConfig
+    from orderhead.training.head_recipes import Ground
+
+Names = Annotated[str, arg(metavar="A,B,...")]
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How images are sampled. What is preset goes by the body's tokenizer: 16 steps, 25 denoising steps, cfg 4
+    (fashion); 64, 100, 2.9 (kl16 and all others), and no more steps than cells."""
+
+    steps: OptionalInt = None
+    """Unmasking steps, at most the number of cells; ar_* orders, one_by_one and COUNTS have their own number."""
+    denoise_steps: OptionalInt = None
+    """Denoising steps a token."""
+    cfg: OptionalFloat = None
+    """Guidance scale from 0 to 100; 1 is none."""
+    cfg_schedule: Literal["linear", "constant", "equalized"] = "linear"
+    """How guidance is spread over steps: as published, the same everywhere, or every cell's mean as under random."""
+    temperature: Float = 1.0
+    """Factor from 0 to 10 on the noise of the denoising steps; with dpm, on the noise that it starts from."""
+    rescore: Annotated[str, arg(metavar="fast|semifast-8|slow|INT")] = "fast"
+    """How many times the policy is asked: 1, 8, every step, or a number."""
+    head: Annotated[str | None, arg(metavar="NAME|FOLDER")] = None
+    """Whom learned orders ask: a shipped head, a folder, or a hub id."""
+    schedule: Annotated[str, arg(metavar="cosine|linear|one_by_one|COUNTS")] = "auto"
+    """Tokens a step; COUNTS is a list such as 1,3,12,48; auto is the order's own."""
+    solver: Literal["ancestral", "dpm"] = "ancestral"
+    """From noise to a token: as published, or a deterministic one for few steps."""
+    seed: Int = 0
+    """An image is a function of seed, number and label."""
+
+    def fields(self, name: str, body: MARConfig, order: str | None = None) -> dict[str, Any]:
+        """As fields of `Settings`, over the preset of the body `name`. ValueError for steps that are ignored.
+
+        `order` is the one that is sampled: its own schedule counts too.
+        """
+        from orderhead.orders.spatial import SCHEDULE_OF
+        from orderhead.sampling.presets import HEADS, filled
+
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed lies in [0, 2**32), got {self.seed}")
+        given = {"steps": self.steps, "denoise_steps": self.denoise_steps, "cfg_scale": self.cfg}
+        schedule = schedule_of(self.schedule)
+        effective = SCHEDULE_OF.get(order or "") if schedule is None else schedule
+        return filled(body, body.grid.L, given, effective) | {
+            "cfg_schedule": self.cfg_schedule, "temperature": self.temperature, "rescore": self.rescore,
+            "schedule": schedule, "solver": self.solver, "seed": self.seed,
+            "head": self.head or HEADS.get(name),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class JudgingOptions:
+    """What images are measured by; auto is what ships for the body's tokenizer."""
+
+    real: Annotated[str, arg(metavar="FOLDER")] = "auto"
+    """Real images: a folder, flat or with one subfolder a class."""
+    features: Annotated[str, arg(metavar="inception|NAME|FOLDER")] = "auto"
+    """The network whose features are compared."""
+    weights: Annotated[str, arg(metavar="FILE")] = "auto"
+    """Inception's, pt_inception-2015-12-05-6726825d.pth."""
+    classifier: Annotated[str, arg(metavar="NAME|FOLDER")] = "auto"
+    """Who recognises images while they are drawn, for AUC and AUAC; without one these are left out."""
+
+    def given(self) -> dict[str, str]:
+        """What is not left to the body's tokenizer."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value != "auto"}
+
+
+@dataclass(frozen=True)
+class GroundOptions:
+    """What a head is trained on."""
+
+    body: str = "fashion"
+    """A shipped name, a folder (from `orderhead import` or `train`), or a hub id."""
+    classifier: str = "fashion"
+    """Whom the oracle asks: a shipped name, a folder, or a hub id."""
+    train_images: str = "fashion-train"
+    """The name of a data set."""
+
+    def given(self) -> Ground | None:
+        """None where nothing but what ships was named."""
+        from orderhead.training.head_recipes import Ground
+
+        ground = Ground(self.body, self.classifier, self.train_images)
+        return None if ground == Ground() else ground
+
+
+def schedule_of(text: str) -> str | list[int] | None:
+    """A schedule's name, explicit counts, or None for the order's own."""
+    if text == "auto":
+        return None
+    counts = [word.strip() for word in text.split(",")]
+    return [int(c) for c in counts] if all(c.isdecimal() for c in counts) else text
+
+
+def split(text: str) -> list[str]:
+    """The words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def parse_labels(text: str, config: MARConfig) -> list[int]:
+    """`"0,3"` or `"sandal,bag"` -> class numbers; every class for `all`. ValueError as for `class_numbers`."""
+    from orderhead.sampling.labels import class_numbers
+
+    return class_numbers(range(config.classes) if text == "all" else split(text), config)
