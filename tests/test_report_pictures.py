@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from orderhead.report import draw, pixels
+from orderhead.report import draw, pixels, training
 from orderhead.report.load import load
 from orderhead.report.page import render
 
@@ -92,3 +92,16 @@ def test_a_heads_scores_are_drawn_where_there_is_a_head(tmp_path: Path) -> None:
     assert "Standard deviation of the scores" in cards["raster"]
     assert "scores, step" not in cards["random"]
     assert "3.41" in page
+
+
+def test_training_is_drawn_where_heads_were_trained(tmp_path: Path) -> None:
+    folder = report_fixture.make(tmp_path, measured=2)
+    assert 'id="training"' not in render(load(folder), folder)
+    log = folder / "heads" / "a" / "log.jsonl"
+    log.parent.mkdir(parents=True)
+    whole = '{"images": %d, "diffusion": 0.2, "order": 0.1, "score_std": %g}'
+    log.write_text("\n".join([whole % (10, 0.5), whole % (20, 1.5), '{"images": 30, "diff', "{}"]))
+    page = render(load(folder), folder)
+    assert 'id="training"' in page
+    assert "one line for each of 1 rows" in page
+    assert training.logs(folder)["a"]["score_std"].tolist() == [0.5, 1.5]

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 
 from orderhead.core.files import write_text
-from orderhead.report import cards, curves, hints, markup, table
+from orderhead.report import cards, curves, hints, markup, table, training
 from orderhead.report.answer import answer, below, text
 from orderhead.report.load import Report, load
 from orderhead.report.notes import few_images
@@ -46,6 +46,7 @@ def render(report: Report, folder: Path) -> str:
         "Hints": hints.section(report, _equalized(report)),
         "Orders": cards.cards(report, found),
         "Curves": curves.section(report),
+        "Training": training.section(training.logs(folder)),
         "Protocol": _protocol(report, folder),
     }
     js = _asset("page.js")
