@@ -464,6 +464,8 @@ def test_a_fid_is_called_so(tmp_path: Path) -> None:
     assert "on Frechet Inception distance" in words
     assert "FID 5.00, \N{MINUS SIGN}1.00" in words
     assert "FID \N{MINUS SIGN} random" in words
+    assert "Lowest FID: a, 5.00" in words
+    assert "Orders by Frechet Inception distance, lowest first" in words
 
 
 def test_without_a_classifier_the_page_has_the_other_curve(tmp_path: Path) -> None:
