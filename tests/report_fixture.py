@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
 
@@ -147,3 +148,47 @@ def make(folder: Path, measured: int = len(ORDERS), files: bool = True, **change
 def _write(path: Path, **arrays: np.ndarray) -> None:
     path.parent.mkdir(exist_ok=True)
     np.savez_compressed(path.with_suffix(".npz"), **arrays)
+
+
+class Words(HTMLParser):
+    """The visible text and the tags of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.parts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.parts).split())
+
+
+def numbers(*cis: tuple[float, float] | None) -> list[results.Result]:
+    """Lines of a small run: random at FD 6, and orders a, b, ... with these paired intervals."""
+
+    found = [line("random", "fd", 6.0, (5.5, 6.5)), line("random", "seconds_per_image", 0.1)]
+    for name, ci in zip("abcdef", cis, strict=False):
+        middle = sum(ci) / 2 if ci else 0.0
+        found += [line(name, "fd", 6 + middle, (5 + middle, 7 + middle)), line(name, "fd_minus_random", middle, ci)]
+        found += [line(name, "seconds_per_image", 0.1)]
+    return found
+
+
+def line(row: str, metric: str, value: float, ci: tuple[float, float] | None = None, n: int = 100) -> results.Result:
+    return results.Result("demo", row, metric, value, ci, n, {}, 1.0, "0", "2025-01-01")
+
+
+def small(folder: Path, lines: list[results.Result], **changes: object) -> Path:
+    """A folder with numbers only, for the orders that the lines name."""
+    orders = list(dict.fromkeys(r.row for r in lines))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps(run_json(**{"orders": orders, **changes})))
+    results.append(folder / "results.jsonl", lines)
+    return folder

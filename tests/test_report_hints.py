@@ -62,6 +62,16 @@ def test_orders_with_steps_of_their_own_are_left_out(tmp_path: Path) -> None:
     assert "Without raster, with another number of steps." in page
 
 
+def test_the_distance_is_called_by_its_name(tmp_path: Path) -> None:
+    report_fixture.make(tmp_path, files=False)
+    lines = (tmp_path / "results.jsonl").read_text()
+    (tmp_path / "results.jsonl").write_text(lines.replace('"fd"', '"fid5k"').replace('"fd_minus', '"fid5k_minus'))
+    section = build(tmp_path).read_text().split('id="hints"')[1].split("</section>")[0]
+    assert section.count(">FID</text>") == 4
+    assert "<title>random: FID 6.62 at " in section
+    assert "Frechet Inception distance over what the linter finds" in section
+
+
 def test_few_orders_make_no_correlation(tmp_path: Path) -> None:
     page = build(report_fixture.make(tmp_path, measured=3, files=False)).read_text()
     assert 'id="hints"' not in page

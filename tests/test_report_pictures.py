@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import re
 from pathlib import Path
 
@@ -81,6 +82,33 @@ def test_ticks_are_inside_and_evenly_spaced(lo: float, width: float, wanted: int
     marks = draw.ticks(lo, lo + width, wanted)
     assert len(marks) <= 2 * wanted + 1
     assert all(lo - 1e-6 * width - 1e-9 <= m <= lo + width * (1 + 1e-6) + 1e-9 for m in marks)
+
+
+@given(st.lists(st.floats(0, 300), min_size=1, max_size=15), st.floats(1, 15))
+def test_labels_keep_their_distance_and_their_order(wanted: list[float], gap: float) -> None:
+    wanted = sorted(wanted)
+    found = draw.spaced(wanted, gap, 8, 282)
+    assert all(b - a >= gap - 0.11 for a, b in itertools.pairwise(found))  # places are rounded to 0.1
+    assert found[-1] <= 282
+    if (len(wanted) - 1) * gap <= 274:
+        assert found[0] >= 7.9
+    if all(b - a >= gap for a, b in itertools.pairwise(wanted)) and wanted[0] >= 8 and wanted[-1] <= 282:
+        assert found == pytest.approx(wanted, abs=0.051)
+
+
+def test_each_line_is_named_at_its_end_in_a_colour_of_its_own(tmp_path: Path) -> None:
+    page = render(load(report_fixture.make(tmp_path)), tmp_path)
+    wide = page[page.index('id="curves"') : page.index('id="protocol"')]
+    assert [wide.count(f'class="{part} ') for part in ("line", "lead", "tag")] == [30, 30, 30]
+    assert sorted(re.findall(r'class="tag .*?>(\w+)<', wide)) == sorted(report_fixture.ORDERS * 3)
+    for palette in re.findall(r"--s0:.*?--s9: #\w+", page, re.DOTALL):
+        colours = [
+            np.array([int(c[i : i + 2], 16) for i in (0, 2, 4)]) for c in re.findall(r"--s\d: #(\w{6})", palette)
+        ]
+        assert len(colours) == 10
+        assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(colours, 2)) > 60
+    many = [draw.Line(str(k), "s0", np.array([0.0, 1]), np.array([0.0, 1])) for k in range(40)]
+    assert draw.tags(draw.Frame(400, 290, 1, "", right=100), many) == ""
 
 
 def test_a_heads_scores_are_drawn_where_there_is_a_head(tmp_path: Path) -> None:

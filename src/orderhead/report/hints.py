@@ -63,7 +63,8 @@ def _figure(report: Report, key: str) -> str:
         for r, a, b in zip(rows, x, y, strict=True)
     ]
     unit = ", bits" if key == "entropy_bits" else ""
-    picture = scatter.plot(points, f"{title}{unit}", f"Frechet distance over {title}, {said}")
+    reading = report.readings["fd"]
+    picture = scatter.plot(points, f"{title}{unit}", reading.short, f"{reading.title} over {title}, {said}")
     return f'<figure data-figure="{key}"><figcaption><b>{escape(title)}</b> {said}</figcaption>{picture}</figure>'
 
 
@@ -71,8 +72,8 @@ def _caution(report: Report) -> str:
     n = max(len(_rows(report, key)) for key in FIGURES)
     left = [r.order for r in report.measured if report.own_steps(r)]
     said = (
-        f"Each order's Frechet distance over what the linter finds in it before any model runs. {RHO} is Spearman's "
-        "rank correlation, above 0 where more of a figure goes with a larger distance. A correlation over "
+        f"Each order's {report.readings['fd'].title} over what the linter finds in it before any model runs. {RHO} is "
+        "Spearman's rank correlation, above 0 where more of a figure goes with a larger distance. A correlation over "
         f"{n} orders is a hint, not a cause: of figures that have nothing to do with it, one in twenty exceeds "
         f"|{RHO}| = {by_chance(n):.2f}. Visible and same-step neighbours are one hint, since every pair is either."
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from orderhead.report.load import Report
-from orderhead.report.reading import READINGS
 from orderhead.report.words import listed, number
 
 FEW = 50  # images an order, below which an interval is rough
@@ -57,7 +56,7 @@ def _below_zero(report: Report) -> str:
 def fewer_images(report: Report) -> str:
     """Which metrics are of fewer images, for example "AUC and AUAC on the first 64"."""
     found: dict[int, list[str]] = {}
-    for metric, reading in READINGS.items():
+    for metric, reading in report.readings.items():
         n = images_of(report, metric)
         if 0 < n < report.images:
             found.setdefault(n, []).append(reading.short)

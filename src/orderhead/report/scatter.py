@@ -24,13 +24,13 @@ class Point:
     ci: tuple[float, float] | None
 
 
-def plot(points: Sequence[Point], x_title: str, label: str) -> str:
+def plot(points: Sequence[Point], x_title: str, y_title: str, label: str) -> str:
     sx, sy = scales(points)
-    marks = "".join(_mark(p, sx, sy) for p in points)
+    marks = "".join(_mark(p, sx, sy, y_title) for p in points)
     names = "".join(_name(p, at) for p, at in names_that_fit(points, sx, sy))
     return (
         f'<svg class="scatter" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
-        f"{_axes(sx, sy, x_title)}{marks}{names}</svg>"
+        f"{_axes(sx, sy, x_title, y_title)}{marks}{names}</svg>"
     )
 
 
@@ -61,10 +61,10 @@ def _meet(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _mark(p: Point, sx: Scale, sy: Scale) -> str:
+def _mark(p: Point, sx: Scale, sy: Scale, y_title: str) -> str:
     x, y = sx(p.x), sy(p.y)
     whisker = f'<line x1="{x}" x2="{x}" y1="{sy(p.ci[0])}" y2="{sy(p.ci[1])}"/>' if p.ci else ""
-    said = escape(f"{p.order}: FD {number(p.y)} at {p.x:.3g}")
+    said = escape(f"{p.order}: {y_title} {number(p.y)} at {p.x:.3g}")
     return f'<g class="{p.style}"><title>{said}</title>{whisker}<circle cx="{x}" cy="{y}" r="4"/></g>'
 
 
@@ -72,7 +72,7 @@ def _name(p: Point, at: tuple[float, float]) -> str:
     return f'<text class="{p.style}" x="{at[0]:.1f}" y="{at[1]:.1f}">{escape(p.order)}</text>'
 
 
-def _axes(sx: Scale, sy: Scale, x_title: str) -> str:
+def _axes(sx: Scale, sy: Scale, x_title: str, y_title: str) -> str:
     across, up = ticks(sx.lo, sx.hi, 4), ticks(sy.lo, sy.hi, 3)
     rows = "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 6}" y1="{sy(v)}" y2="{sy(v)}"/>'
@@ -85,4 +85,4 @@ def _axes(sx: Scale, sy: Scale, x_title: str) -> str:
     )
     middle = (LEFT + WIDTH - 6) / 2
     title = f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_title)}</text>'
-    return f'{rows}{columns}{title}<text x="{LEFT + 2}" y="12">FD</text>'
+    return f'{rows}{columns}{title}<text x="{LEFT + 2}" y="12">{escape(y_title)}</text>'

@@ -39,7 +39,8 @@ def section(report: Report) -> str:
     head = _head(report, columns, scale if differences else None)
     body = "".join(_row(report, row, columns, scale if differences else None) for row in report.measured)
     return (
-        '<section id="table" aria-labelledby="table-h"><h2 id="table-h">Orders by Frechet distance, lowest first</h2>'
+        '<section id="table" aria-labelledby="table-h"><h2 id="table-h">Orders by '
+        f"{report.readings['fd'].title}, lowest first</h2>"
         '<div class="scroll" role="region" aria-label="Table of orders" tabindex="0"><table class="orders">'
         f"<thead>{head}</thead><tbody>{body}</tbody>{_real(report, columns, bool(differences))}</table></div>"
         f"{_under(report)}{_legend(report, columns)}</section>"
