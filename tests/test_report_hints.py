@@ -72,6 +72,15 @@ def test_the_distance_is_called_by_its_name(tmp_path: Path) -> None:
     assert "Frechet Inception distance over what the linter finds" in section
 
 
+def test_orders_that_share_a_colour_are_told_apart(page: str) -> None:
+    """The eleventh order beside the baseline takes the first colour again, and a hollow dot."""
+    point = scatter.Point("eleventh", "s0 dashed", 2.0, 1.0, None)
+    drawn = scatter.plot([scatter.Point("first", "s0", 1.0, 1.0, None), point], "x", "FD", "label")
+    assert '<g class="s0">' in drawn
+    assert '<g class="s0 dashed">' in drawn
+    assert ".scatter g.dashed circle { fill: var(--paper)" in page
+
+
 def test_few_orders_make_no_correlation(tmp_path: Path) -> None:
     page = build(report_fixture.make(tmp_path, measured=3, files=False)).read_text()
     assert 'id="hints"' not in page
