@@ -5,28 +5,15 @@ import dataclasses
 
 import pytest
 import torch
+from worlds import bare_body as _body
 
 import orderhead
-from orderhead.body import MAR, SIZES
 from orderhead.body.soft import cell_losses, predict_soft, random_levels
-from orderhead.orders.head import HEADS, OrderHead, OrderHeadConfig, deep
+from orderhead.orders.head import HEADS, OrderHead, OrderHeadConfig
 from orderhead.orders.learned import learned
 from orderhead.orders.straight_through import hard_mask, soft_mask, straight_through_mask, z_scored
 
 TINY = OrderHeadConfig(grid_h=4, grid_w=4, z_width=64, channels=4, width=32, depth=1, heads=2)
-
-
-def _body() -> MAR:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        body = MAR(dataclasses.replace(
-            SIZES["tiny"], grid_h=4, grid_w=4, classes=3, token_bound=4.0, buffer_size=2, encoder_width=64,
-            encoder_depth=1, encoder_heads=1, decoder_width=64, decoder_depth=1, decoder_heads=1, diffloss_width=32,
-            diffloss_depth=1,
-        ))  # fmt: skip
-        for parameter in body.diffloss.parameters():
-            torch.nn.init.normal_(parameter, std=0.05)
-    return body.eval().requires_grad_(False)
 
 
 def _head(config: OrderHeadConfig = TINY) -> OrderHead:
@@ -42,7 +29,7 @@ def _count(model: torch.nn.Module) -> int:
 def test_the_study_head_has_its_number_of_parameters():
     assert _count(OrderHead()) == 13_280_769
     block = 512 * 4 + 3 * 512 * 513 + 512 * 513 + 2048 * 513 + 512 * 2049
-    assert _count(OrderHead(deep(HEADS["base"]))) == 13_280_769 + 4 * block
+    assert _count(OrderHead(dataclasses.replace(HEADS["base"], depth=8))) == 13_280_769 + 4 * block
 
 
 def test_a_head_comes_back_from_its_folder(tmp_path):

@@ -6,7 +6,8 @@ import math
 
 import pytest
 import torch
-from test_head import TINY, _body, _head
+from test_head import TINY, _head
+from worlds import bare_body as _body
 
 from orderhead.core.checkpoint import load_tensors, save_model
 from orderhead.core.rng import torch_generator

@@ -1,12 +1,11 @@
 """Oracles: hand-made classifiers and bodies whose importance is known, ranges, and the cache."""
 
-import dataclasses
-
 import pytest
 import torch
 from torch import nn
+from worlds import bare_body as _body
 
-from orderhead.body import MAR, SIZES
+from orderhead.body import MAR
 from orderhead.body.diffusion import Diffusion
 from orderhead.core.grid import Grid
 from orderhead.core.rng import torch_generator
@@ -24,18 +23,6 @@ def _classifier() -> PartialVisClassifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return PartialVisClassifier(CONFIG).eval().requires_grad_(False)
-
-
-def _body() -> MAR:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        body = MAR(dataclasses.replace(
-            SIZES["tiny"], grid_h=4, grid_w=4, classes=3, buffer_size=2, encoder_width=64, encoder_depth=1,
-            encoder_heads=1, decoder_width=64, decoder_depth=1, decoder_heads=1, diffloss_width=32, diffloss_depth=1,
-        ))  # fmt: skip
-        for parameter in body.diffloss.parameters():
-            nn.init.normal_(parameter, std=0.05)
-    return body.eval().requires_grad_(False)
 
 
 class _Additive(nn.Module):

@@ -145,11 +145,14 @@ class MAR(nn.Module, PyTorchModelHubMixin):
         """Raw epsilon and variance halves (N, 2C) of noisy tokens x at t in [0, 1000) under conditions z."""
         return self.diffloss.net(x_NC, t_N, z_ND)
 
+    def class_embedding(self, labels_B: Tensor) -> Tensor:
+        """(B, D) of each label; -1 is the null embedding."""
+        return torch.where(labels_B[:, None] < 0, self.fake_latent, self.class_emb(labels_B.clamp(min=0)))
+
     def _encode(self, tokens_BLC: Tensor, index_BV: Tensor, visible_BV: Tensor, labels_B: Tensor) -> Tensor:
-        class_BD = torch.where(labels_B[:, None] < 0, self.fake_latent, self.class_emb(labels_B.clamp(min=0)))
         picked = take(tokens_BLC, index_BV)
         position = take(self.encoder_pos_embed_learned[:, self.config.buffer_size :], index_BV)
-        buffer = class_BD[:, None] + self.encoder_pos_embed_learned[:, : self.config.buffer_size]
+        buffer = self.class_embedding(labels_B)[:, None] + self.encoder_pos_embed_learned[:, : self.config.buffer_size]
         x = self.z_proj_ln(torch.cat([buffer, self.z_proj(picked) + position], dim=1))
         attn_mask = key_mask(visible_BV, front=self.config.buffer_size)
         for block in self.encoder_blocks:

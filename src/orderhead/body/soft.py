@@ -30,8 +30,7 @@ def predict_soft(body: MAR, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tenso
 
 def _encoded(body: MAR, tokens_BLC: Tensor, seen_BL: Tensor, labels_B: Tensor) -> Tensor:
     S = body.config.buffer_size
-    class_BD = torch.where(labels_B[:, None] < 0, body.fake_latent, body.class_emb(labels_B.clamp(min=0)))
-    buffer = class_BD[:, None].expand(-1, S, -1)
+    buffer = body.class_embedding(labels_B)[:, None].expand(-1, S, -1)
     x = torch.cat([buffer, body.z_proj(tokens_BLC)], dim=1) + body.encoder_pos_embed_learned
     x, bias = body.z_proj_ln(x), F.pad((seen_BL + SMALLEST).log(), (S, 0))[:, None, None, :].to(x.dtype)
     for block in body.encoder_blocks:

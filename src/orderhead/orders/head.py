@@ -5,7 +5,7 @@ Legend: B batch, L cells, D width of z, C token channels, W the head's width, R 
 
 # No `from __future__ import annotations` here: the hub's mixin reads the config's type off the signature.
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -40,7 +40,7 @@ HEADS: Mapping[str, OrderHeadConfig] = {
     "base": OrderHeadConfig(),
     "tiny": OrderHeadConfig(grid_h=8, grid_w=8, z_width=128, channels=4, width=96, heads=4),
 }
-"""Body size -> the head that goes with it (`deep` is `replace(..., depth=8)`)."""
+"""Body size -> the head that goes with it (the study's deep one is `replace(..., depth=8)`)."""
 
 
 class OrderHead(nn.Module, PyTorchModelHubMixin):
@@ -84,11 +84,6 @@ class OrderHead(nn.Module, PyTorchModelHubMixin):
                 f"this head reads {own.grid.L} cells of width {own.z_width}, the body gives {cells} of {z_width}; "
                 "take a head that was trained on this body"
             )
-
-
-def deep(config: OrderHeadConfig) -> OrderHeadConfig:
-    """The same head with eight blocks (the study's `oracle_deep`)."""
-    return replace(config, depth=8)
 
 
 def load_head(name: str = "fashion-nonaligned") -> OrderHead:

@@ -20,7 +20,7 @@ from orderhead.sampling.sample import Settings
 from orderhead.studies.beside import DOCUMENT_RANDOM, reported, table
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
 from orderhead.studies.worlds import World
-from orderhead.training.head_recipes import Ground
+from orderhead.training.head_recipes import Ground, ground_at
 from orderhead.training.recipes import run_recipe
 from orderhead.training.variants import VARIANTS
 
@@ -56,9 +56,7 @@ def variants(
     size = lookup("scale", scale, SCALES)
     for name in only:
         lookup("row", name, VARIANTS)
-    if scale == "full" and ground is None:
-        raise ValueError("the study's full scale is MAR-B and ImageNet: give --body, --classifier and --train-images")
-    run = _baseline(Path(out), size, ground or Ground(), images or size.images)
+    run = _baseline(Path(out), size, ground_at(scale, ground), images or size.images)
     execute(run)
     for name in only or VARIANTS:
         folder = run.out / "heads" / name

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from orderhead.body.mar import MAR
 from orderhead.orders.head import OrderHead
+from orderhead.orders.straight_through import hard_mask
 from orderhead.sampling.schedule import cosine
 from orderhead.training.losses import mask_ratio, random_mask
 
@@ -39,8 +40,7 @@ def on_policy(head: OrderHead, body: MAR, tokens_BLC: Tensor, labels_B: Tensor, 
     counts = cosine(L // 4, L)
     revealed = sum(counts[: int(torch.randint(0, len(counts), (), generator=rng))])
     scores_BL = head(body.predict(tokens_BLC, nothing_BL, labels_B))
-    rank_BL = scores_BL.argsort(dim=1, descending=True, stable=True).argsort(1)
-    return rank_BL >= revealed
+    return hard_mask(scores_BL, revealed)
 
 
 CONTEXTS: Mapping[str, Context] = {"non_aligned": non_aligned, "aligned": aligned, "on_policy": on_policy}

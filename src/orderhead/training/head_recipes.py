@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 
 from torch import nn
@@ -47,15 +48,15 @@ class Ground:
 
 
 def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
-    """A row of the study on a ground. The networks are loaded when the recipe is run."""
+    """A row of the study on a ground. The body is loaded once; what trains it trains a copy."""
+
+    body = load_body(ground.body).to(default_device()).requires_grad_(False)
 
     def build() -> nn.Module:
-        body = load_body(ground.body)
         head = seeded(lambda: untrained_head(row, body))
-        return HeadAndBody(head, body) if row.body_mode == "full" else head
+        return HeadAndBody(head, deepcopy(body).requires_grad_(True)) if row.body_mode == "full" else head
 
     def task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
-        body = load_body(ground.body).to(default_device()).requires_grad_(False)
         classifier = load_classifier(ground.classifier).to(default_device()).requires_grad_(False)
         tokens, labels = image_tokens(ground.images, body.config.tokenizer)
         oracle = _oracle(row, body, classifier)
@@ -68,7 +69,7 @@ def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
         return len(tokens), head_loss(row, frozen, target, tokens, labels, warmup_images(row, config)), None
 
     about = {k: v for k, v in asdict(row).items() if k not in ("summary", "reported", "modes")}
-    about |= asdict(ground) | {"body_weights": fingerprint(load_body(ground.body))}
+    about |= asdict(ground) | {"body_weights": fingerprint(body)}
     return Recipe(row.summary, build, task, scales(row), save_head, about)
 
 
@@ -88,6 +89,16 @@ def _split(overrides: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]
     return {k: v for k, v in overrides.items() if k in head}, {k: v for k, v in overrides.items() if k in loop}
 
 
+def ground_at(scale: str, ground: Ground | None) -> Ground:
+    """The ground, or where none is named the world that ships. ValueError for `full` without one."""
+    if ground is None and scale == "full":
+        raise ValueError(
+            "the study's full scale is MAR-B, a classifier of its latents and ImageNet, which do not ship: "
+            "give --body, --classifier and --train-images, or take --scale mini"
+        )
+    return ground or Ground()
+
+
 def head_recipe(
     name: str, scale: str, overrides: Mapping[str, str], ground: Ground | None
 ) -> tuple[Recipe, dict[str, str]]:
@@ -95,10 +106,5 @@ def head_recipe(
 
     ValueError for `full` without a ground.
     """
-    if ground is None and scale == "full":
-        raise ValueError(
-            "the study's full scale is MAR-B, a classifier of its latents and ImageNet, which do not ship: "
-            "give --body, --classifier and --train-images, or take --scale mini"
-        )
     own, rest = _split(overrides)
-    return on_ground(configure(HEAD_RECIPES[name], own), ground or Ground()), rest
+    return on_ground(configure(HEAD_RECIPES[name], own), ground_at(scale, ground)), rest
