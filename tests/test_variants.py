@@ -1,7 +1,9 @@
 """Section 3 as a study: rows are trained, measured against random, and passed over when the study goes on."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from worlds import fashion_body, few_real_images
@@ -9,8 +11,9 @@ from worlds import fashion_body, few_real_images
 from orderhead.core.results import Result, append
 from orderhead.core.rng import torch_generator
 from orderhead.data import fashion
-from orderhead.studies import NAMES, STUDIES, beside
+from orderhead.studies import NAMES, STUDIES, beside, seeds
 from orderhead.studies import variants as section3
+from orderhead.studies.plan import Plan
 from orderhead.training.head_recipes import Ground
 from orderhead.training.variants import VARIANTS
 
@@ -35,7 +38,7 @@ def _rows(out) -> list[dict]:
 
 def test_a_study_goes_on_row_by_row(tmp_path, ground, monkeypatch):
     out = tmp_path / "out"
-    section3.variants(out, "smoke", ["oracle_aligned"], ground)
+    section3.variants(Plan(out, "smoke", ("oracle_aligned",), ground))
     first = _rows(out)
     assert {r["row"] for r in first} == {"random", "oracle_aligned-fast", "oracle_aligned-semifast-8"}
     assert {"fd_minus_random", "auc_minus_random"} <= {r["metric"] for r in first if r["row"] != "random"}
@@ -45,7 +48,7 @@ def test_a_study_goes_on_row_by_row(tmp_path, ground, monkeypatch):
     trained = []
     train = section3.run_recipe
     monkeypatch.setattr(section3, "run_recipe", lambda name, *a, **k: trained.append(name) or train(name, *a, **k))
-    section3.variants(out, "smoke", ["oracle_aligned", "oracle_unfrozen", "v3_oracle_phase1b"], ground)
+    section3.variants(Plan(out, "smoke", ("oracle_aligned", "oracle_unfrozen", "v3_oracle_phase1b"), ground))
     later = _rows(out)
     assert later[: len(first)] == first
     assert {r["row"] for r in later[len(first) :]} == {
@@ -57,25 +60,25 @@ def test_a_study_goes_on_row_by_row(tmp_path, ground, monkeypatch):
 
 def test_a_row_whose_head_has_changed_is_refused(tmp_path, ground):
     out = tmp_path / "out"
-    section3.variants(out, "smoke", ["oracle_aligned"], ground)
+    section3.variants(Plan(out, "smoke", ("oracle_aligned",), ground))
     run = json.loads((out / "run.json").read_text())
     run["arms"]["oracle_aligned-fast"]["head_weights"] = "0" * 16
     (out / "run.json").write_text(json.dumps(run))
     with pytest.raises(ValueError, match="another head or body"):
-        section3.variants(out, "smoke", ["oracle_aligned"], ground)
+        section3.variants(Plan(out, "smoke", ("oracle_aligned",), ground))
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"only": ["oracle_alignd"]}, "unknown row 'oracle_alignd'; did you mean 'oracle_aligned'"),
+        ({"only": ("oracle_alignd",)}, "unknown row 'oracle_alignd'; did you mean 'oracle_aligned'"),
         ({"scale": "middle"}, "unknown scale"),
         ({"scale": "full"}, "give --body, --classifier and --train-images"),
     ],
 )
 def test_bad_arguments_are_told_before_anything_is_trained(arguments, says, tmp_path):
     with pytest.raises(ValueError, match=says):
-        section3.variants(tmp_path, **{"scale": "smoke"} | arguments)
+        section3.variants(Plan(tmp_path, **{"scale": "smoke"} | arguments))
     assert not list(tmp_path.iterdir())
 
 
@@ -100,7 +103,7 @@ def test_the_table_stands_our_figures_beside_the_documents(tmp_path):
         "oracle_deep-fast": -2.0,
     }
     append(tmp_path / "results.jsonl", [_difference(arm, value, 0.9) for arm, value in arms.items()])
-    found = beside.table(tmp_path).splitlines()
+    found = beside.table(beside.differences(tmp_path)).splitlines()
     assert found[2:6] == [
         "| oracle_aligned | fast | +1.00 [0.10, 1.90] | worse | +1.10 |",
         "| oracle_aligned | semifast-8 | +0.50 [-0.40, 1.40] | no evidence | +0.86 |",
@@ -108,3 +111,49 @@ def test_the_table_stands_our_figures_beside_the_documents(tmp_path):
         "| oracle_deep | fast | -2.00 [-2.90, -1.10] | better | none reported |",
     ]
     assert found[-1] == "Spearman's rank correlation of the two rankings over 3 arms: 1.00 (p = 0.00)."
+
+
+def test_models_of_another_run_are_measured_under_other_guidance(tmp_path, ground):
+    trained = Plan(tmp_path / "linear", "smoke", ("oracle_aligned",), ground)
+    section3.variants(trained)
+    again = replace(trained, out=tmp_path / "equal", models=trained.out, settings={"cfg_schedule": "equalized"})
+    section3.variants(again)
+    assert not (again.out / "heads").exists()
+    linear, equal = ({(r["row"], r["metric"]): r for r in _rows(plan.out)} for plan in (trained, again))
+    arm = ("oracle_aligned-fast", "fd")
+    assert linear[arm]["protocol"]["head_weights"] == equal[arm]["protocol"]["head_weights"]
+    assert linear[arm]["value"] != equal[arm]["value"]
+    assert equal[arm]["protocol"]["cfg_schedule"] == "equalized"
+
+
+def test_seeds_are_runs_of_their_own_from_training_on(tmp_path, ground):
+    plan = Plan(tmp_path / "out", "smoke", ("oracle_aligned",), ground)
+    one, two = (plan.seeded(seed, alone=False) for seed in (0, 1))
+    for run in (one, two):
+        section3.variants(run)
+    weights = [next(r for r in _rows(run.out) if r["row"] == "oracle_aligned-fast")["protocol"] for run in (one, two)]
+    assert weights[0]["head_weights"] != weights[1]["head_weights"]
+    assert [w["seed"] for w in weights] == [0, 1]
+    table = seeds.pool(plan.out, [one.out, two.out]).read_text()
+    values = [beside.differences(run.out)["oracle_aligned-fast"][0] for run in (one, two)]
+    assert f"| oracle_aligned | fast | {sum(values) / 2:+.2f} [" in table
+    assert plan.seeded(3, alone=True).out == plan.out
+
+
+def test_pooled_intervals_cover_what_they_should():
+    """Simulated rows of known means with equal spread: 95 % of the intervals hold them."""
+    rng, hits, means = np.random.default_rng(0), 0, np.linspace(-1, 1, 6)
+    for _ in range(400):
+        runs = means[:, None] + 0.3 * rng.standard_normal((6, 2))
+        found = seeds.pooled({str(k): row for k, row in enumerate(runs)})
+        hits += sum(lo <= mean <= hi for mean, (_, (lo, hi)) in zip(means, found.values(), strict=True))
+    assert 0.93 < hits / 2400 < 0.97
+
+
+def test_rows_that_differ_by_chance_are_not_called_different():
+    rng = np.random.default_rng(1)
+    chance = {str(k): rng.standard_normal(3).tolist() for k in range(8)}
+    apart = {name: [x + 5 * k for x in runs] for k, (name, runs) in enumerate(chance.items())}
+    assert "no evidence that they differ" in seeds.between(chance)
+    assert seeds.between(apart).endswith(", they differ.")
+    assert seeds.agreement(apart) == ["Spearman's correlation of the rows' ranking from run to run: 1.00, 1.00, 1.00."]

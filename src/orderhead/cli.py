@@ -15,7 +15,16 @@ from orderhead import console
 from orderhead.catalogue import KINDS
 from orderhead.console import Float, Int, OptionalInt, number, show, wrote
 from orderhead.core.names import unknown
-from orderhead.options import GroundOptions, JudgingOptions, Names, SamplingOptions, parse_labels, split
+from orderhead.options import (
+    GroundOptions,
+    JudgeOptions,
+    JudgingOptions,
+    Names,
+    SamplingOptions,
+    parse_labels,
+    parse_seeds,
+    split,
+)
 
 # Verbs.
 
@@ -256,31 +265,52 @@ def study(
     scale: Annotated[str, arg(metavar="smoke|mini|full")] = "mini",
     only: Annotated[str, arg(metavar="ROW,...")] = "all",
     images: OptionalInt = None,
+    seeds: Annotated[str, arg(metavar="0,1,...")] = "0",
+    cfg_schedule: Literal["linear", "constant", "equalized"] = "linear",
     ground: OmitArgPrefixes[GroundOptions] = GroundOptions(),
+    judging: OmitArgPrefixes[JudgeOptions] = JudgeOptions(),
+    models: Annotated[str, arg(metavar="DIR")] = "OUT",
     out: str = "out/study-NAME",
 ) -> None:
     """Run a section of the study: train its rows, measure them against random, write the page.
 
-    Running it again goes on where it stopped; a row that is done is passed over.
+    Running it again goes on where it stopped; a row that is done is passed over. Several seeds are runs of their own,
+    in OUT/seed-0, OUT/seed-1, ..., and a table of what they have in common.
 
     For example:
         orderhead study variants --scale mini --out out/variants
         orderhead study variants --scale smoke --only oracle_aligned,oracle_unfrozen --out out/smoke
+        orderhead study variants --cfg-schedule equalized --models out/variants --out out/equalized
 
     Args:
         name: A name from `orderhead list studies`.
         scale: Seconds, an hour or two on two cores, or the document's own.
         only: Rows of the study.
         images: Images a row.
+        seeds: Of training and of noise.
+        cfg_schedule: How guidance is spread over steps.
+        models: Another run of the study, whose trained models are measured again.
         out: Folder for the trained models, results.jsonl and report.html.
     """
+    from pathlib import Path
+
     from orderhead.core.names import lookup
     from orderhead.report import build
     from orderhead.studies import STUDIES
+    from orderhead.studies.plan import Plan
+    from orderhead.studies.seeds import pool
 
-    run = lookup("study", name, STUDIES)
-    rows = [] if only == "all" else split(only)
-    wrote(build(run(out.replace("NAME", name), scale, rows, ground=ground.given(), images=images)))
+    run, out, numbers = lookup("study", name, STUDIES), out.replace("NAME", name), parse_seeds(seeds)
+    rows = () if only == "all" else tuple(split(only))
+    trained = None if models == "OUT" else Path(models)
+    plan = Plan(
+        Path(out), scale, rows, ground.given(), images, judging.given(), {"cfg_schedule": cfg_schedule}, trained
+    )
+    each = [plan.seeded(seed, alone=len(numbers) == 1) for seed in numbers]
+    for one in each:
+        wrote(build(run(one)))
+    if len(each) > 1:
+        wrote(pool(Path(out), [one.out for one in each]))
 
 
 def bench(

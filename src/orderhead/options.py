@@ -63,7 +63,7 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True)
-class JudgingOptions:
+class JudgeOptions:
     """What images are measured by; auto is what ships for the body's tokenizer."""
 
     real: Annotated[str, arg(metavar="FOLDER")] = "auto"
@@ -72,13 +72,19 @@ class JudgingOptions:
     """The network whose features are compared."""
     weights: Annotated[str, arg(metavar="FILE")] = "auto"
     """Inception's, pt_inception-2015-12-05-6726825d.pth."""
-    classifier: Annotated[str, arg(metavar="NAME|FOLDER")] = "auto"
-    """Who recognises images while they are drawn, for AUC and AUAC; without one these are left out."""
 
     def given(self) -> dict[str, str]:
         """What is not left to the body's tokenizer."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if value != "auto"}
+
+
+@dataclass(frozen=True)
+class JudgingOptions(JudgeOptions):
+    """What images are measured by, and who watches while they are drawn; auto is what ships for the tokenizer."""
+
+    classifier: Annotated[str, arg(metavar="NAME|FOLDER")] = "auto"
+    """Who recognises images while they are drawn, for AUC and AUAC; without one these are left out."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,15 @@ def schedule_of(text: str) -> str | list[int] | None:
 def split(text: str) -> list[str]:
     """The words between commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`"0,1,2"` -> whole numbers in [0, 2**32), each once. ValueError for anything else."""
+    words = split(text)
+    seeds = [int(word) for word in words if word.isdecimal() and int(word) < 2**32]
+    if not seeds or len(set(seeds)) != len(words):
+        raise ValueError(f"--seeds are whole numbers in [0, 2**32) with commas between, each once; got {text!r}")
+    return seeds
 
 
 def parse_labels(text: str, config: MARConfig) -> list[int]:

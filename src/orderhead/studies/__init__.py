@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orderhead.studies.plan import Plan
 
 NAMES: Mapping[str, str] = {
     "variants": "section 3: thirteen ways to train a head, each against random",
@@ -13,13 +16,9 @@ NAMES: Mapping[str, str] = {
 """Study -> what it answers."""
 
 
-def _later(name: str) -> Callable[..., Path]:
+def _later(name: str) -> Callable[[Plan], Path]:
     """The function `name` of the module `name`, imported when it is called."""
-
-    def run(*args: Any, **options: Any) -> Path:
-        return getattr(import_module(f"orderhead.studies.{name}"), name)(*args, **options)
-
-    return run
+    return lambda plan: getattr(import_module(f"orderhead.studies.{name}"), name)(plan)
 
 
-STUDIES: Mapping[str, Callable[..., Path]] = {name: _later(name) for name in NAMES}
+STUDIES: Mapping[str, Callable[[Plan], Path]] = {name: _later(name) for name in NAMES}

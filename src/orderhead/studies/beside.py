@@ -8,7 +8,6 @@ from pathlib import Path
 from scipy.stats import spearmanr
 
 from orderhead.core import results
-from orderhead.core.results import Result
 from orderhead.training.variants import VARIANTS
 
 DOCUMENT_RANDOM = 2.33  # FID-50K of random order at 64 steps, the document's section 2
@@ -19,32 +18,38 @@ def reported() -> dict[str, float | None]:
     return {f"{name}-{mode}": row.reported.get(mode) for name, row in VARIANTS.items() for mode in row.modes}
 
 
-def table(folder: str | Path) -> str:
-    """The differences to random of `folder/results.jsonl`, in the document's order, and how the two rankings agree.
+Difference = tuple[float, tuple[float, float] | None]
+"""A Frechet distance minus random's, and its 95 % interval."""
 
-    ValueError where the file is missing.
-    """
-    found = {r.row: r for r in results.read(Path(folder) / "results.jsonl") if _is_distance(r.metric)}
-    rows = [_line(arm, found[arm], told) for arm, told in reported().items() if arm in found]
+
+def differences(folder: str | Path) -> dict[str, Difference]:
+    """Arm -> its difference, of `folder/results.jsonl`. ValueError where the file is missing."""
+    found = results.read(Path(folder) / "results.jsonl")
+    return {r.row: (r.value, r.ci) for r in found if _is_distance(r.metric)}
+
+
+def table(found: Mapping[str, Difference]) -> str:
+    """The differences in the document's order beside its own, and how the two rankings agree."""
+    rows = [_line(arm, *found[arm], told) for arm, told in reported().items() if arm in found]
     head = [
         "| row | rescoring | ours: FD minus random's | | document: FID-50K minus random's |",
         "|---|---|---|---|---|",
     ]
-    return "\n".join([*head, *rows, "", agreement({arm: r.value for arm, r in found.items()}), ""])
+    return "\n".join([*head, *rows, "", agreement({arm: value for arm, (value, _) in found.items()}), ""])
 
 
 def _is_distance(metric: str) -> bool:
     return metric.startswith(("fd", "fid")) and metric.endswith("_minus_random")
 
 
-def _line(arm: str, ours: Result, told: float | None) -> str:
+def _line(arm: str, value: float, ci: tuple[float, float] | None, told: float | None) -> str:
     name = next(name for name, row in VARIANTS.items() if arm in {f"{name}-{mode}" for mode in row.modes})
     interval, said = "", ""
-    if ours.ci:
-        lo, hi = ours.ci
+    if ci:
+        lo, hi = ci
         interval, said = f" [{lo:.2f}, {hi:.2f}]", "worse" if lo > 0 else "better" if hi < 0 else "no evidence"
     theirs = "none reported" if told is None else f"{told - DOCUMENT_RANDOM:+.2f}"
-    return f"| {name} | {arm.removeprefix(f'{name}-')} | {ours.value:+.2f}{interval} | {said} | {theirs} |"
+    return f"| {name} | {arm.removeprefix(f'{name}-')} | {value:+.2f}{interval} | {said} | {theirs} |"
 
 
 def agreement(ours: Mapping[str, float]) -> str:

@@ -6,7 +6,7 @@ passed over, so a study that was stopped goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from orderhead.core.files import write_text
 from orderhead.core.names import lookup
 from orderhead.sampling.presets import preset
 from orderhead.sampling.sample import Settings
-from orderhead.studies.beside import DOCUMENT_RANDOM, reported, table
+from orderhead.studies.beside import DOCUMENT_RANDOM, differences, reported, table
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
+from orderhead.studies.plan import Plan
 from orderhead.studies.worlds import World
-from orderhead.training.head_recipes import Ground, ground_at
+from orderhead.training.head_recipes import ground_at
 from orderhead.training.recipes import run_recipe
 from orderhead.training.variants import VARIANTS
 
@@ -41,40 +42,36 @@ SCALES: Mapping[str, Scale] = {
 }
 
 
-def variants(
-    out: str | Path,
-    scale: str = "mini",
-    only: Sequence[str] = (),
-    ground: Ground | None = None,
-    images: int | None = None,
-) -> Path:
+def variants(plan: Plan) -> Path:
     """Train the rows (all, or those named) and measure each in the modes in which the document evaluated it.
 
-    `images` a row, where the scale's number is not wanted. ValueError for an unknown row or scale, and for `full`
-    without a ground.
+    ValueError for an unknown row or scale, and for `full` without a ground.
     """
-    size = lookup("scale", scale, SCALES)
-    for name in only:
+    size = lookup("scale", plan.scale, SCALES)
+    for name in plan.only:
         lookup("row", name, VARIANTS)
-    run = _baseline(Path(out), size, ground_at(scale, ground), images or size.images)
+    run = _baseline(plan, size)
     execute(run)
-    for name in only or VARIANTS:
-        folder = run.out / "heads" / name
-        run_recipe(name, size.recipe, folder, ground=ground)
+    for name in plan.only or VARIANTS:
+        folder = plan.trained / "heads" / name
+        run_recipe(name, size.recipe, folder, {"seed": str(plan.seed)}, plan.ground)
         run = replace(run, arms={**run.arms, **_arms(run, name, folder)})
         execute(run)
-    write_text(run.out / "table.md", table(run.out))
+    write_text(run.out / "table.md", table(differences(run.out)))
     return run.out
 
 
-def _baseline(out: Path, size: Scale, ground: Ground, images: int) -> Comparison:
+def _baseline(plan: Plan, size: Scale) -> Comparison:
     """The run with no row but random."""
+    ground = ground_at(plan.scale, plan.ground)
     body = load_body(ground.body).to(default_device())
-    settings = Settings(**preset(body.config) | dict(size.settings))
-    world = World.of(body.config, {})
-    told = reported() | {BASELINE: DOCUMENT_RANDOM}
+    settings = Settings(**preset(body.config) | dict(size.settings) | dict(plan.settings))
+    settings.check(body)
+    asked = {} if plan.ground is None else {"classifier": ground.classifier}
+    world = World.of(body.config, {**asked, **plan.judging})
+    told, n = reported() | {BASELINE: DOCUMENT_RANDOM}, plan.images or size.images
     return Comparison(
-        out, "variants", ground.body, body, {BASELINE: Arm(settings)}, images, settings, world, reported=told
+        plan.out, "variants", ground.body, body, {BASELINE: Arm(settings)}, n, settings, world, reported=told
     )
 
 

@@ -31,7 +31,7 @@ from orderhead.training.heads import (
     warmup_images,
 )
 from orderhead.training.loop import Evaluation, LoopConfig, Loss
-from orderhead.training.recipe import Recipe, configure, image_tokens, seeded
+from orderhead.training.recipe import Recipe, configure, image_tokens
 from orderhead.training.variants import HEAD_RECIPES
 
 
@@ -53,7 +53,7 @@ def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
     body = load_body(ground.body).to(default_device()).requires_grad_(False)
 
     def build() -> nn.Module:
-        head = seeded(lambda: untrained_head(row, body))
+        head = untrained_head(row, body)
         return HeadAndBody(head, deepcopy(body).requires_grad_(True)) if row.body_mode == "full" else head
 
     def task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:

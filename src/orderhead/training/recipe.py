@@ -41,10 +41,10 @@ class Recipe:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-def seeded(build: Callable[[], M]) -> M:
-    """What `build` makes, with the same initial weights every time, without touching the global generator."""
+def seeded(build: Callable[[], M], seed: int) -> M:
+    """What `build` makes, with the initial weights of `seed`, without touching the global generator."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_generator(0, 3).initial_seed())
+        torch.manual_seed(torch_generator(seed, 3).initial_seed())
         return build()
 
 

@@ -70,26 +70,26 @@ def _classifier_task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
 RECIPES: Mapping[str, Recipe] = {
     "fashion-tokenizer": Recipe(
         "KL autoencoder, 32 x 32 x 1 -> 8 x 8 x 4, on Fashion-MNIST",
-        lambda: seeded(lambda: KLTokenizer(TOKENIZERS["fashion"])),
+        lambda: KLTokenizer(TOKENIZERS["fashion"]),
         _tokenizer_task,
         _scales(LoopConfig(images=200_000, batch=64, base_lr=6e-3, cooldown_images=90_000, weight_decay=0.0, clip=1.0)),
         _save_with_unit_variance,
     ),
     "fashion-metric": Recipe(
         "the judge: a convolutional classifier of pixels, on Fashion-MNIST",
-        lambda: seeded(lambda: MetricNet(MetricNetConfig())),
+        lambda: MetricNet(MetricNetConfig()),
         _metric_task,
         _scales(LoopConfig(images=240_000, batch=64, base_lr=6e-3, cooldown_images=180_000, weight_decay=0.05)),
     ),
     "fashion-classifier": Recipe(
         "partial-visibility classifier (the oracle's) on the tokens of Fashion-MNIST",
-        lambda: seeded(lambda: PartialVisClassifier(TINY)),
+        lambda: PartialVisClassifier(TINY),
         _classifier_task,
         _scales(LoopConfig(images=140_000, batch=128, base_lr=2e-3, cooldown_images=60_000, weight_decay=0.05)),
     ),
     "fashion-body": Recipe(
         "MAR body (size tiny) on the tokens of Fashion-MNIST",
-        lambda: seeded(lambda: MAR(replace(SIZES["tiny"], class_names=fashion.CLASS_NAMES, token_bound=5.0))),
+        lambda: MAR(replace(SIZES["tiny"], class_names=fashion.CLASS_NAMES, token_bound=5.0)),
         _body_task,
         _scales(
             LoopConfig(images=600_000, batch=128, base_lr=2e-3, cooldown_images=120_000, cycles=2, ema_decay=0.998)
@@ -113,7 +113,7 @@ def run_recipe(
     config = configure(lookup("scale", scale, recipe.scales), rest)
     n, loss, evaluation = recipe.task(config)
     every = [(60_000, evaluation)] if evaluation else []
-    model = train(recipe.build(), loss, n, config, Path(out), every, about=recipe.about)
+    model = train(seeded(recipe.build, config.seed), loss, n, config, Path(out), every, about=recipe.about)
     if dist.rank() == 0:
         recipe.save(model, Path(out))
     dist.barrier()

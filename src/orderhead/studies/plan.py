@@ -1,0 +1,46 @@
+"""How a study is run: at which scale, which rows, on what, judged by whom, and what its settings change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from orderhead.training.head_recipes import Ground
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every study is given. What is left out is the scale's own.
+
+    `out` receives everything; models that another run of the study has trained are taken from its folder `models`.
+    `only` names rows; `images` is their number a row; `judging` are fields of `studies.worlds.Sources`, `settings`
+    those of `sampling.sample.Settings`. The seed among the settings is the training's too.
+    """
+
+    out: Path
+    scale: str = "mini"
+    only: tuple[str, ...] = ()
+    ground: Ground | None = None
+    images: int | None = None
+    judging: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    models: Path | None = None
+
+    @property
+    def trained(self) -> Path:
+        """The folder whose `heads/ROW` are the trained models."""
+        return self.models or self.out
+
+    @property
+    def seed(self) -> int:
+        return int(self.settings.get("seed", 0))
+
+    def seeded(self, seed: int, alone: bool) -> Plan:
+        """The same under a seed; in a folder of its own, models too, where it is not `alone`."""
+        own = replace(self, settings={**self.settings, "seed": seed})
+        if alone:
+            return own
+        models = self.models / f"seed-{seed}" if self.models else None
+        return replace(own, out=self.out / f"seed-{seed}", models=models)
