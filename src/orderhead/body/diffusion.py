@@ -118,13 +118,31 @@ def loss_terms(process: Diffusion, denoise: Denoiser, x0_NC: Tensor, t_N: Tensor
     x_NC = add_noise(process, x0_NC, t_N, noise_NC)
     epsilon, fraction = denoise(x_NC, t_N).float().chunk(2, dim=-1)
     mse = (epsilon - noise_NC).square().mean(-1)
-    mean = posterior_mean(process, predict_x0(process, x_NC, t_N, epsilon.detach()), x_NC, t_N)
+    return mse + _bound(process, x0_NC, x_NC, t_N, epsilon.detach(), fraction).mean(-1) / math.log(2)
+
+
+def bound_terms(process: Diffusion, denoise: Denoiser, x0_NC: Tensor, t_N: Tensor, noise_NC: Tensor) -> Tensor:
+    """Each token's term of the variational bound at its timestep, (N,), in bits, summed over channels.
+
+    Their sum over all timesteps bounds -log2 p(token | condition) from above, up to a constant (Ho et al. 2020, eq. 5;
+    the prior's term depends on no network).
+    """
+    x_NC = add_noise(process, x0_NC, t_N, noise_NC)
+    epsilon, fraction = denoise(x_NC, t_N).float().chunk(2, dim=-1)
+    return _bound(process, x0_NC, x_NC, t_N, epsilon, fraction).sum(-1) / math.log(2)
+
+
+def _bound(
+    process: Diffusion, x0_NC: Tensor, x_NC: Tensor, t_N: Tensor, epsilon_NC: Tensor, fraction_NC: Tensor
+) -> Tensor:
+    """KL(q(x_{t-1} | x_t, x_0) to the model's step), nats a channel; at t = 0 the discretized likelihood of x_0."""
+    mean = posterior_mean(process, predict_x0(process, x_NC, t_N, epsilon_NC), x_NC, t_N)
     true_mean, true_log_var = posterior_mean(process, x0_NC, x_NC, t_N), _column(process.posterior_log_var_K, t_N)
-    log_var = log_variance(process, fraction, t_N)
+    log_var = log_variance(process, fraction_NC, t_N)
     kl = 0.5 * (log_var - true_log_var - 1 + (true_log_var - log_var).exp())
     kl = kl + 0.5 * (true_mean - mean).square() * (-log_var).exp()
     first = _discretized_nll(x0_NC, mean, 0.5 * log_var)
-    return mse + torch.where((t_N == 0).unsqueeze(-1), first, kl).mean(-1) / math.log(2)
+    return torch.where((t_N == 0).unsqueeze(-1), first, kl)
 
 
 def _discretized_nll(x_NC: Tensor, mean_NC: Tensor, log_scale_NC: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ Legend: N generated images.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,6 +93,19 @@ def paired(a: Statistic, b: Statistic, labels_N: np.ndarray | None = None, *, pr
             f"a paired difference needs the same images, got {len(a.influence_N)} and {len(b.influence_N)}"
         )
     return _estimate(a.value - b.value, a.influence_N - b.influence_N, labels_N, proportion)
+
+
+def contrast(terms: Sequence[tuple[float, Statistic]], labels_N: np.ndarray | None = None) -> Estimate:
+    """Interval of a weighted sum of statistics on the same image indices, for example a difference of differences.
+
+    ValueError where the numbers of images differ.
+    """
+    sizes = sorted({len(statistic.influence_N) for _, statistic in terms})
+    if len(sizes) != 1:
+        raise ValueError(f"a contrast needs the same images, got {' and '.join(map(str, sizes))}")
+    value = sum(weight * statistic.value for weight, statistic in terms)
+    influence_N = sum((weight * statistic.influence_N for weight, statistic in terms), np.zeros(sizes[0]))
+    return _estimate(value, influence_N, labels_N, False)
 
 
 def resamples(labels_N: np.ndarray, draws: int, seed: int) -> np.ndarray:

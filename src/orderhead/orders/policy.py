@@ -58,4 +58,23 @@ class Spatial:
         return -torch.from_numpy(np.argsort(np.stack(orders), axis=1)).to(state.mask_BL.device).float()
 
 
+@dataclass(frozen=True)
+class Shifted:
+    """Any order, moved by a random number of rows and columns an image; it wraps around (`combine.shift` for policies).
+
+    The shift comes from the noise of a cell that no image has, so it is independent of the order's own draws.
+    """
+
+    policy: Policy
+
+    def __call__(self, state: DecodeState) -> Tensor:
+        grid, scores_BL = state.grid, ask(self.policy, state)
+        uniform_B2 = torch.special.ndtr(state.rng.noise(state.index_B, torch.full_like(state.index_B, grid.L), 0, 2))
+        size = torch.tensor([grid.h, grid.w], device=uniform_B2.device)
+        row_B, col_B = (uniform_B2 * size).long().clamp(max=size - 1).unbind(1)
+        row_L, col_L = (torch.arange(grid.L, device=scores_BL.device) // grid.w, torch.arange(grid.L) % grid.w)
+        from_BL = (row_L - row_B[:, None]) % grid.h * grid.w + (col_L.to(row_L.device) - col_B[:, None]) % grid.w
+        return scores_BL.gather(1, from_BL)
+
+
 POLICIES: Mapping[str, Policy] = {name: Spatial(order) for name, order in SPATIAL.items()}

@@ -29,7 +29,7 @@ from orderhead.orders.state import DecodeState
 from orderhead.sampling import guidance as guide
 from orderhead.sampling.labels import class_numbers, image_numbers
 from orderhead.sampling.presets import filled
-from orderhead.sampling.sampler import decode, diffusion_draw, plain, with_null
+from orderhead.sampling.sampler import Draw, Injected, decode, diffusion_draw, plain, with_null
 from orderhead.sampling.schedule import counts_of, rescore_steps
 from orderhead.sampling.solvers import SOLVERS, Denoising
 from orderhead.sampling.trace import Recorder, Trace
@@ -247,17 +247,40 @@ def sample(
 
 def run(settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, known: tuple | None = None) -> Samples:
     """`sample` with its settings in one object."""
+    policy, state = settings.policy(), _start(settings, body, *_fitting(labels_B, index_B), known)
+    return _decoded(settings, body, policy, state, _draw(settings, body, policy, state))
+
+
+def inject(settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, real_BLC: Tensor) -> Samples:
+    """What would be drawn if everything revealed before it were real: tokens drawn from the contexts of real images.
+
+    Each step's cells are drawn as `run` draws them, kept, and replaced by those of `real_BLC` (B, L, C) before the next
+    step (the study's ablation 2b). The noise is that of `run`.
+    """
+    policy, state = settings.policy(), _start(settings, body, *_fitting(labels_B, index_B), None)
+    draw = Injected(_draw(settings, body, policy, state), real_BLC.to(body.device))
+    return replace(_decoded(settings, body, policy, state, draw), tokens_BLC=draw.drawn_BLC)
+
+
+def _fitting(labels_B: Tensor, index_B: Tensor) -> tuple[Tensor, Tensor]:
     if len(labels_B) == 0:
         raise ValueError("no images were asked for; give at least one label")
     if index_B.shape != labels_B.shape:
         raise ValueError(f"index_B numbers each image: {len(labels_B)} labels but shape {tuple(index_B.shape)}")
-    body.eval()
-    policy, state = settings.policy(), _start(settings, body, labels_B, index_B, known)
+    return labels_B, index_B
+
+
+def _draw(settings: Settings, body: MAR, policy: Policy, state: DecodeState) -> Draw:
+    """The body's diffusion head under the settings' solver and guidance."""
     guidance = _guidance(settings, body, state, policy)
     solver = lookup("solver", settings.solver, SOLVERS)
-    draw = diffusion_draw(body, solver, settings.denoising(body), guidance, body.config.channels)
-    predict = plain(body) if guidance is None else with_null(body)
+    return diffusion_draw(body, solver, settings.denoising(body), guidance, body.config.channels)
+
+
+def _decoded(settings: Settings, body: MAR, policy: Policy, state: DecodeState, draw: Draw) -> Samples:
+    body.eval()
+    predict = plain(body) if settings.cfg_scale == 1 else with_null(body)
     recorder = Recorder(state.counts)
     asked = rescore_steps(settings.rescores(), len(state.counts))
     tokens = decode(state, predict, policy, draw, recorder, asked).tokens_BLC
-    return Samples(tokens, recorder.trace(labels_B), body.config.tokenizer)
+    return Samples(tokens, recorder.trace(state.labels_B), body.config.tokenizer)

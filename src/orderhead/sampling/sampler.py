@@ -105,3 +105,14 @@ def _guided(body: Body, z_ND: Tensor, z_null_ND: Tensor, g_N: Tensor) -> Denoise
 def given_draw(tokens_BLC: Tensor) -> Draw:
     """Ground-truth injection: put the tokens of a real image."""
     return lambda state, where_BL: tokens_BLC[where_BL]
+
+
+class Injected:
+    """Another draw's values are kept in `drawn_BLC`, and the real image's tokens put: drawn from a perfect context."""
+
+    def __init__(self, draw: Draw, tokens_BLC: Tensor) -> None:
+        self._draw, self._tokens_BLC, self.drawn_BLC = draw, tokens_BLC, torch.zeros_like(tokens_BLC)
+
+    def __call__(self, state: DecodeState, where_BL: Tensor) -> Tensor:
+        self.drawn_BLC[where_BL] = self._draw(state, where_BL).to(self.drawn_BLC.dtype)
+        return self._tokens_BLC[where_BL]

@@ -8,10 +8,12 @@ from __future__ import annotations
 import time
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from orderhead.body.mar import MAR
@@ -32,11 +34,17 @@ def _chunk_path(folder: Path, first: int) -> Path:
     return folder / f"{first:07d}.npz"
 
 
-def write(settings: Settings, body: MAR, n: int, folder: str | Path, chunk: int = CHUNK, title: str = "") -> None:
+Make = Callable[[Settings, MAR, Tensor, Tensor], Samples]
+"""Settings, body, labels (B,), the images' numbers (B,) -> samples."""
+
+
+def write(
+    settings: Settings, body: MAR, n: int, folder: str | Path, chunk: int = CHUNK, title: str = "", make: Make = run
+) -> None:
     """Sample this process's share of images 0 .. n - 1 into `folder`, skipping chunks that are there already.
 
-    Chunk k goes to rank k mod world size. With `rng="paired"` the images do not depend on `chunk` or on the number of
-    processes. ValueError for n < 1 or settings out of range.
+    `make` is what samples. Chunk k goes to rank k mod world size. With `rng="paired"` the images do not depend on
+    `chunk` or on the number of processes. ValueError for n < 1 or settings out of range.
     """
     if n < 1:
         raise ValueError(f"at least one image must be asked for, got {n}")
@@ -45,7 +53,7 @@ def write(settings: Settings, body: MAR, n: int, folder: str | Path, chunk: int 
     for first in tqdm(missing, desc=title or folder.name, unit="chunk", delay=2, leave=False):
         index = torch.arange(first, min(first + chunk, n))
         started = time.perf_counter()
-        samples = run(settings, body, labels_of(index, body.config.classes).to(body.device), index)
+        samples = make(settings, body, labels_of(index, body.config.classes).to(body.device), index)
         seconds = time.perf_counter() - started
         with replacing(_chunk_path(folder, first)) as temporary:
             trace = samples.trace

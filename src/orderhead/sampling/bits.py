@@ -1,0 +1,73 @@
+"""How many bits a real image costs under an order: the body's likelihood bound, cell by cell, teacher-forced.
+
+A cell's bits are those of its value given what was revealed before it. If the body's conditionals belonged to one joint
+distribution, their sum under one cell a step would be the same for every order (the chain rule). So what an order costs
+more than random there is mismatch: contexts that the body handles worse than those that it was trained on. What it
+costs more at several cells a step is their dependence, which a step ignores.
+
+Legend: B batch, L cells, C channels, N cells of all images, M timesteps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from orderhead.body.diffusion import TIMESTEPS, Diffusion, bound_terms
+from orderhead.body.mar import MAR
+from orderhead.core.rng import Paired
+from orderhead.orders.state import DecodeState
+from orderhead.sampling.sample import Settings
+from orderhead.sampling.sampler import decode, given_draw, plain
+from orderhead.sampling.schedule import rescore_steps
+
+LEVELS = 32  # timesteps a cell
+
+
+@dataclass
+class BitsRecorder:
+    """A save that costs each cell when it is revealed: TIMESTEPS times the mean of the bound's terms at M timesteps.
+
+    One timestep from each of M equal spans, the same for every cell; noise is a function of (seed, image, cell,
+    timestep), so that orders differ by their contexts alone.
+    """
+
+    body: MAR
+    bits_BL: Tensor
+    step_BL: Tensor
+    levels: int = LEVELS
+
+    def __call__(self, state: DecodeState, where_BL: Tensor) -> None:
+        assert state.z_BLD is not None
+        row_N, cell_N = where_BL.nonzero(as_tuple=True)
+        z_ND, x0_NC, total_N = state.z_BLD[where_BL], state.tokens_BLC[where_BL], 0
+        for m in range(self.levels):
+            t_N = torch.full_like(cell_N, int((m + 0.5) * TIMESTEPS / self.levels))
+            noise_NC = state.rng.noise(state.index_B[row_N], cell_N, 1 + m, x0_NC.shape[1])
+            total_N = total_N + bound_terms(
+                Diffusion.cosine(), lambda x, t: self.body.denoise(x, t, z_ND), x0_NC, t_N, noise_NC
+            )
+        self.bits_BL[where_BL] = TIMESTEPS / self.levels * total_N
+        self.step_BL[where_BL] = state.step - 1
+
+
+@torch.no_grad()
+def image_bits(
+    settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, real_BLC: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Bits of each cell of real images (B, L, C) revealed in the settings' order, and its step; (B, L) each.
+
+    No guidance: this is about the body's own conditionals. ValueError as for `Settings.check`.
+    """
+    settings = replace(settings, cfg_scale=1.0)
+    settings.check(body)
+    body.eval()
+    grid, counts = body.grid, settings.counts(body.grid.L)
+    start = DecodeState.start(grid, body.config.channels, labels_B, index_B, counts, Paired(settings.seed))
+    bits_BL = torch.zeros(len(labels_B), grid.L, device=body.device)
+    recorder = BitsRecorder(body, bits_BL, torch.zeros_like(bits_BL, dtype=torch.long))
+    asked = rescore_steps(settings.rescores(), len(counts))
+    decode(start, plain(body), settings.policy(), given_draw(real_BLC.to(body.device)), recorder, asked)
+    return recorder.bits_BL, recorder.step_BL

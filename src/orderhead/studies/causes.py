@@ -1,0 +1,129 @@
+"""What can make an order lose to random, and how each cause is switched off: one row each, so that one more is one row.
+
+A cause's share of the gap is a weighted sum of Frechet distances of *arms*: runs that differ from the order's own, or
+from random's, in one thing, on the same noise. Causes overlap (a shifted order has even guidance too), so shares need
+not sum to the gap; `left` is what stays when all three switches of the order are on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from orderhead.orders.policy import Shifted
+from orderhead.sampling.sample import Settings
+
+Switch = Callable[[Settings], Settings]
+
+
+def as_it_is(settings: Settings) -> Settings:
+    return settings
+
+
+def equalized(settings: Settings) -> Settings:
+    """Every cell's mean guidance is what it gets under random."""
+    return replace(settings, cfg_schedule="equalized")
+
+
+def one_a_step(settings: Settings) -> Settings:
+    """No two cells are drawn in the same step."""
+    return replace(settings, schedule="one_by_one")
+
+
+def shifted(settings: Settings) -> Settings:
+    """The order starts somewhere else in every image."""
+    return replace(settings, order=Shifted(settings.policy()), rescore=settings.rescores())
+
+
+def all_three(settings: Settings) -> Settings:
+    return shifted(one_a_step(equalized(settings)))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A run: of the order in question or of random, with a switch; `real`: from the contexts of real images."""
+
+    switch: Switch = as_it_is
+    random: bool = False
+    real: bool = False
+
+
+ARMS: Mapping[str, Arm] = {
+    "random": Arm(random=True),
+    "random, one a step": Arm(one_a_step, random=True),
+    "random, real context": Arm(random=True, real=True),
+    "order": Arm(),
+    "equalized": Arm(equalized),
+    "shifted": Arm(shifted),
+    "one a step": Arm(one_a_step),
+    "real context": Arm(real=True),
+    "all switched": Arm(all_three),
+}
+"""Name -> run. Those of random serve every order."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """`weights` of arms whose figures sum to the cause's share of the gap; positive = it makes the order lose."""
+
+    title: str
+    says: str
+    weights: Mapping[str, float]
+
+
+GAP = {"order": 1.0, "random": -1.0}
+
+CAUSES: Mapping[str, Cause] = {
+    "gap": Cause("the gap to random", "the order's Frechet distance minus random's, on the same noise", GAP),
+    "guidance": Cause(
+        "uneven guidance",
+        "what goes when every cell's mean guidance is what it gets under random",
+        {"order": 1.0, "equalized": -1.0},
+    ),
+    "together": Cause(
+        "cells drawn together",
+        "how much of the gap goes when both orders reveal one cell a step",
+        {**GAP, "one a step": -1.0, "random, one a step": 1.0},
+    ),
+    "diversity": Cause(
+        "the same order in every image",
+        "what goes when the order is shifted by a random number of rows and columns an image",
+        {"order": 1.0, "shifted": -1.0},
+    ),
+    "exposure": Cause(
+        "its own mistakes as context",
+        "how much of the gap goes when everything revealed before a cell is a real image's",
+        {**GAP, "real context": -1.0, "random, real context": 1.0},
+    ),
+    "left": Cause(
+        "left with all three switched",
+        "the gap that stays with even guidance, one cell a step and a shift an image",
+        {"all switched": 1.0, "random, one a step": -1.0},
+    ),
+}
+
+BITS: Mapping[str, Cause] = {
+    "bits_gap": Cause("the gap to random", "bits of a real image under the order, minus random's", GAP),
+    "bits_mismatch": Cause(
+        "contexts the body handles worse",
+        "the gap at one cell a step, which no order would have if the body's conditionals fitted together (chain rule)",
+        {"one a step": 1.0, "random, one a step": -1.0},
+    ),
+    "bits_together": Cause(
+        "dependence that a step ignores",
+        "the rest: what drawing cells in one step, blind to each other, costs more than under random",
+        {**GAP, "one a step": -1.0, "random, one a step": 1.0},
+    ),
+}
+"""The same question without sampling: likelihoods of real images, teacher-forced. The last two sum to the first."""
+
+
+def possible(settings: Settings) -> tuple[dict[str, Cause], list[str]]:
+    """The causes that can be switched under these settings, and what is left out, each with its reason.
+
+    Guidance is uneven only where it is linear.
+    """
+    if settings.cfg_scale != 1 and settings.cfg_schedule == "linear":
+        return dict(CAUSES), []
+    found = {name: cause for name, cause in CAUSES.items() if name != "guidance"}
+    return found, ["uneven guidance (there is none under these settings)"]

@@ -1,0 +1,259 @@
+"""Why an order wins or loses: its gap to random taken apart by switching one thing at a time, on common noise.
+
+checkpoint -> samples/ARM (resumable), bits/ARM.npz -> results.jsonl, run.json -> report.html.
+
+Legend: N images, L cells, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from orderhead.body.load import load_body, load_tokenizer, with_tokenizer
+from orderhead.body.mar import MAR
+from orderhead.core import results
+from orderhead.core.device import default_device
+from orderhead.core.files import read_json, replacing, write_json
+from orderhead.core.results import Result
+from orderhead.data.latents import fingerprint
+from orderhead.metrics.bundle import Judged
+from orderhead.metrics.frechet import fd
+from orderhead.metrics.intervals import Estimate, contrast
+from orderhead.metrics.judge import BATCH, judged
+from orderhead.metrics.registry import named
+from orderhead.metrics.statistic import Statistic
+from orderhead.orders.learned import Learned
+from orderhead.sampling import stream
+from orderhead.sampling.bits import image_bits
+from orderhead.sampling.export import to_uint8
+from orderhead.sampling.sample import Samples, Settings, inject
+from orderhead.studies.causes import ARMS, BITS, Arm, Cause, possible
+from orderhead.studies.rows import SHOWN_IMAGES
+from orderhead.studies.worlds import LEAST_IMAGES, Jury, World, in_turn
+
+BITS_IMAGES = 128  # likelihoods need fewer images than distances
+BITS_ARMS = ("random", "random, one a step", "order", "one a step")
+Statistics = Mapping[str, tuple[Statistic, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One run: a body, orders with their settings, images an arm, who judges them, and the folder that holds it all."""
+
+    out: Path
+    body_name: str
+    body: MAR
+    orders: Mapping[str, Settings]
+    random: Settings
+    images: int
+    world: World
+    given: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def protocol(self) -> dict[str, Any]:
+        """Everything that changes a number of any order, as JSON gives it back."""
+        settings = {k: v for k, v in asdict(self.random).items() if k not in ("order", "head", "rescore")}
+        settings |= {k: str(v) for k, v in settings.items() if isinstance(v, float) and not np.isfinite(v)}
+        settings["schedule"] = list(counts) if isinstance(counts := settings["schedule"], tuple) else counts
+        prints = {
+            "weights": fingerprint(self.body), "tokenizer": fingerprint(load_tokenizer(self.body.config.tokenizer)),
+        }  # fmt: skip
+        return {"body": self.body_name, **prints, "images": self.images, **settings, **self.world.identity}
+
+    def identity(self, order: str) -> dict[str, Any]:
+        """What else an order's numbers depend on."""
+        settings = self.orders[order]
+        policy = settings.policy()
+        if not isinstance(policy, Learned):
+            return {}
+        return {"head": settings.head, "head_weights": fingerprint(policy.head), "asked": settings.rescores()}
+
+    @cached_property
+    def real_NLC(self) -> Tensor:
+        """Tokens of a real image for each generated one, of the same class."""
+        real, labels = self.world.real, self.world.labels_M
+        assert labels is not None
+        chosen = in_turn(labels)[: self.images].tolist()
+        encode = load_tokenizer(self.body.config.tokenizer).encode
+        with torch.no_grad():
+            return torch.cat([encode(real[i : i + 1]) for i in tqdm(chosen, "encoding", delay=2, leave=False)])
+
+    def settings(self, order: str, arm: Arm) -> Settings:
+        return arm.switch(self.random if arm.random else self.orders[order])
+
+    def folder(self, order: str, name: str) -> str:
+        """Where an arm's samples lie: those of random serve every order."""
+        return name if ARMS[name].random else f"{order}, {name}"
+
+
+def diagnose(
+    out: str | Path,
+    *,
+    body: str = "fashion",
+    orders: Sequence[str] = ("raster",),
+    images: int = 400,
+    judging: Mapping[str, str] = MappingProxyType({}),
+    tokenizer: str = "auto",
+    **settings: Any,
+) -> Path:
+    """Take the gap of each order to random apart, and write all but the page into `out`.
+
+    Arguments as for `studies.compare.compare`. Run again in the same folder, it goes on where it stopped. ValueError
+    for an unknown name, a setting out of range, a source that does not fit, or real images whose classes are unknown
+    or fewer than `images`, and where `out` holds a run with other settings.
+    """
+    model = load_body(body).to(default_device())
+    model.config = with_tokenizer(model.config, tokenizer)
+    if images < LEAST_IMAGES:
+        raise ValueError(f"a diagnosis takes at least {LEAST_IMAGES} images an arm, got {images}")
+    base = Settings(**settings)
+    own = {order: replace(base, order=order) for order in orders if order != "random"}
+    if not own:
+        raise ValueError("a diagnosis is of an order that is not random; name one (`orderhead list orders`)")
+    given = {**judging, **({} if tokenizer == "auto" else {"tokenizer": tokenizer})}
+    random = replace(base, order="random", head=None, rescore=1)
+    run = Diagnosis(Path(out), body, model, own, random, images, World.of(model.config, judging), given)
+    for checked in (run.random, *own.values()):
+        checked.check(model)
+    if not _matching(run.world.labels_M, images, model.config.classes):
+        raise ValueError(
+            f"a diagnosis needs a real image of the right class for each of {images} images; give real images in one "
+            "subfolder a class, or fewer --images"
+        )
+    return execute(run)
+
+
+def _matching(labels_M: Tensor | None, images: int, classes: int) -> bool:
+    """Are there as many real images of each class as will be generated?"""
+    if labels_M is None:
+        return False
+    needed = stream.labels_of(torch.arange(images), classes).bincount(minlength=classes)
+    return bool((labels_M.bincount(minlength=classes) >= needed).all())
+
+
+def execute(run: Diagnosis) -> Path:
+    """Sample and measure every arm of every order, going on from what the folder holds."""
+    _claim(run)
+    jury = Jury.of(run.world, run.images)
+    done = _done(run)
+    for order in run.orders:
+        if order in done:
+            continue
+        causes, _ = possible(run.orders[order])
+        numbers = _shares(causes, _distances(run, order, jury)) | _shares(BITS, _likelihoods(run, order))
+        protocol = run.protocol | run.identity(order)
+        lines = [
+            Result("diagnose", order, _metric(name, e, jury), e.value, e.ci, e.n, protocol)
+            for name, e in numbers.items()
+        ]
+        results.append(run.out / "results.jsonl", lines)
+    return run.out
+
+
+def _metric(name: str, estimate: Estimate, jury: Jury) -> str:
+    """A share's name carries the distance and its number of images: `gap_fd`, `gap_fid5k`; bits their own."""
+    return name if name in BITS else f"{name}_{named('fd', estimate.n, jury.world.judge.named)}"
+
+
+def _done(run: Diagnosis) -> set[str]:
+    path = run.out / "results.jsonl"
+    return {r.row for r in results.read(path) if r.metric == "bits_together"} if path.exists() else set()
+
+
+def _claim(run: Diagnosis) -> None:
+    """Write `run.json`. ValueError where the folder holds a run whose numbers would not belong with these."""
+    path = run.out / "run.json"
+    found = read_json(path) if path.exists() else {}
+    heads = {order: run.identity(order) for order in run.orders}
+    before = found.get("heads", {})
+    changed = [order for order in heads if before.get(order, heads[order]) != heads[order]]
+    if path.exists() and ((found.get("study"), found.get("protocol")) != ("diagnose", run.protocol) or changed):
+        raise ValueError(f"{run.out} holds a run with other settings; choose another --out, or remove it")
+    _, left_out = possible(run.random)
+    grid = [run.body.grid.h, run.body.grid.w]
+    write_json(path, found | {
+        "study": "diagnose", "title": "Why an order wins or loses", "body": run.body_name, "grid": grid,
+        "orders": list(dict.fromkeys([*found.get("orders", []), *run.orders])), "heads": before | heads,
+        "images": run.images, "protocol": run.protocol, "given": dict(run.given), "left_out": left_out,
+        "bits_images": min(run.images, BITS_IMAGES),
+    })  # fmt: skip
+
+
+def _shares(causes: Mapping[str, Cause], found: Statistics) -> dict[str, Estimate]:
+    """Every cause's weighted sum over its arms."""
+    labels = next(iter(found.values()))[1]
+    return {
+        name: contrast([(weight, found[arm][0]) for arm, weight in cause.weights.items()], labels)
+        for name, cause in causes.items()
+    }
+
+
+def _distances(run: Diagnosis, order: str, jury: Jury) -> Statistics:
+    """Each arm's Frechet distance."""
+    causes, _ = possible(run.orders[order])
+    needed = [name for name in ARMS if any(name in cause.weights for cause in causes.values())]
+    found = {}
+    for name in tqdm(needed, desc=f"taking {order} apart", unit="arm", delay=2):
+        seen = _seen(run, run.folder(order, name), lambda name=name: _sampled(run, order, name), jury)
+        found[name] = fd(seen, jury.reference), seen.labels_N
+    return found
+
+
+def _sampled(run: Diagnosis, order: str, name: str) -> Samples:
+    """An arm's images, sampled where they are not there yet."""
+    arm, where = ARMS[name], run.out / "samples" / run.folder(order, name)
+    make = _injecting(run.real_NLC) if arm.real else stream.run
+    stream.write(run.settings(order, arm), run.body, run.images, where, title=name, make=make)
+    return stream.read(where, run.images, run.body.config.tokenizer)[0]
+
+
+def _injecting(real_NLC: Tensor) -> stream.Make:
+    return lambda settings, body, labels, index: inject(settings, body, labels, index, real_NLC[index])
+
+
+def _seen(run: Diagnosis, name: str, sampled: Callable[[], Samples], jury: Jury) -> Judged:
+    """An arm's images as the judge sees them, kept in `judged/`."""
+    path = run.out / "judged" / f"{name}.npz"
+    if not path.exists():
+        samples = sampled()
+        seen = judged(jury.world.judge, samples.image_batches(BATCH), samples.trace.labels_B)
+        shown = to_uint8(samples.take(slice(SHOWN_IMAGES)).images_BCHW).movedim(1, -1).numpy()
+        with replacing(path) as temporary:
+            np.savez(temporary, features=seen.features_NF, logits=seen.logits_NK, labels=seen.labels_N, shown=shown)
+    with np.load(path, allow_pickle=False) as file:
+        return Judged(file["features"], file["logits"], file["labels"])
+
+
+def _likelihoods(run: Diagnosis, order: str) -> Statistics:
+    """Bits of the first real images under the order and under random, at the run's steps and at one cell a step."""
+    found = {}
+    for name in BITS_ARMS:
+        path = run.out / "bits" / f"{run.folder(order, name)}.npz"
+        if not path.exists():
+            with replacing(path) as temporary:
+                bits, steps = zip(*_bits(run, order, name), strict=True)
+                np.savez(temporary, bits=torch.cat(bits).numpy(), step=torch.cat(steps).numpy())
+        with np.load(path, allow_pickle=False) as file:
+            bits_NL = file["bits"]
+        labels = stream.labels_of(torch.arange(len(bits_NL)), run.body.config.classes).numpy()
+        found[name] = Statistic.mean(bits_NL.sum(1)), labels
+    return found
+
+
+def _bits(run: Diagnosis, order: str, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+    index_N = torch.arange(min(run.images, BITS_IMAGES))
+    for index in tqdm(index_N.split(32), desc=f"bits, {name}", unit="batch", delay=2, leave=False):
+        labels = stream.labels_of(index, run.body.config.classes).to(run.body.device)
+        settings = run.settings(order, ARMS[name])
+        bits, steps = image_bits(settings, run.body, labels, index.to(run.body.device), run.real_NLC[index])
+        yield bits.cpu(), steps.cpu()
