@@ -241,13 +241,15 @@ def train(
     For example:
         orderhead train fashion-body --scale mini --out runs/body images=100000 base_lr=0.001
         orderhead train oracle_aligned --scale mini --out runs/head order_loss_weight=0.5
+        orderhead train latent-classifier --scale full --body bodies/mar-base --tokenizer tokenizers/kl16 --train-images imagenet/train --out classifiers/imagenet
+        orderhead train oracle_aligned --scale full --body bodies/mar-base --tokenizer tokenizers/kl16 --classifier classifiers/imagenet --train-images imagenet/train --out heads/aligned
 
     Args:
         recipe: A name from `orderhead list recipes`.
         overrides: Changes to the recipe's settings, for example images=100000.
         scale: Seconds, minutes, or hours.
         out: Folder for the model, checkpoints and logs.
-    """
+    """  # noqa: E501
     from orderhead.training.recipes import run_recipe
 
     changes = [text.partition("=") for text in overrides]

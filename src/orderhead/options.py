@@ -11,7 +11,7 @@ from orderhead.console import Float, Int, OptionalFloat, OptionalInt
 
 if TYPE_CHECKING:
     from orderhead.body.mar import MARConfig
-    from orderhead.training.head_recipes import Ground
+    from orderhead.training.ground import Ground
 
 Names = Annotated[str, arg(metavar="A,B,...")]
 
@@ -89,20 +89,22 @@ class JudgingOptions(JudgeOptions):
 
 @dataclass(frozen=True)
 class GroundOptions:
-    """What a head is trained on."""
+    """What a head, or a classifier or body of your own, is trained on."""
 
     body: str = "fashion"
     """A shipped name, a folder (from `orderhead import` or `train`), or a hub id."""
     classifier: str = "fashion"
     """Whom the oracle asks: a shipped name, a folder, or a hub id."""
     train_images: str = "fashion-train"
-    """The name of a data set."""
+    """fashion-train, or a folder with one subfolder a class, whose tokens are kept in ~/.cache/orderhead."""
+    tokenizer: str = "auto"
+    """What turns images into tokens: a name, a folder, or a hub id; auto is the body's."""
 
     def given(self) -> Ground | None:
         """None where nothing but what ships was named."""
-        from orderhead.training.head_recipes import Ground
+        from orderhead.training.ground import Ground
 
-        ground = Ground(self.body, self.classifier, self.train_images)
+        ground = Ground(self.body, self.classifier, self.train_images, self.tokenizer)
         return None if ground == Ground() else ground
 
 

@@ -88,11 +88,20 @@ class KLTokenizer(nn.Module, PyTorchModelHubMixin):
 
         ValueError for another size.
         """
+        return self.posterior(images_BCHW)[0]
+
+    def posterior(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) in [-1, 1] -> the mean and the standard deviation of their tokens, (B, L, C) each.
+
+        ValueError for another size.
+        """
         size, expected = tuple(images_BCHW.shape[1:]), self.config
         if size != (expected.image_channels, expected.image_size, expected.image_size):
             raise ValueError(f"this tokenizer reads {expected.image_channels} x {expected.image_size} x "
                              f"{expected.image_size} images, got {' x '.join(map(str, size))}")  # fmt: skip
-        return self.to_tokens(self.moments(images_BCHW)[0])
+        mean, log_var = self.moments(images_BCHW)
+        std_BLC = ((0.5 * log_var).exp() * self.config.latent_scale).flatten(2).transpose(1, 2)
+        return self.to_tokens(mean), std_BLC
 
     def to_tokens(self, latents_BChw: Tensor) -> Tensor:
         return ((latents_BChw - self.config.latent_shift) * self.config.latent_scale).flatten(2).transpose(1, 2)

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+from tqdm import tqdm
 
 from orderhead.data import fashion
 
@@ -80,13 +81,18 @@ class ImageFolder:
 
     @cached_property
     def _listing(self) -> list[tuple[str, int, int]]:
-        stats = ((file, file.stat()) for file in self.files)
+        files = tqdm(self.files, desc=f"listing {self.folder.name}", unit="file", delay=2, leave=False)
+        stats = ((file, file.stat()) for file in files)
         return [(str(f.relative_to(self.folder)), s.st_size, s.st_mtime_ns) for f, s in stats]
 
     @property
     def key(self) -> str:
         """Changes with every file's name, size and time, and with what is made of them."""
-        return _digest(self._listing, self.channels, self.size)
+        return self.key_of(slice(None))
+
+    def key_of(self, rows: slice) -> str:
+        """The same of some of the images."""
+        return _digest(self._listing[rows], self.channels, self.size)
 
     @property
     def identity(self) -> dict[str, Any]:

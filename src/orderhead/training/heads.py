@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from orderhead.body.mar import MAR
 from orderhead.core.checkpoint import save_model
 from orderhead.core.names import lookup
+from orderhead.data.posteriors import Tokens, drawn
 from orderhead.oracles.importance import Oracle
 from orderhead.orders.head import HEADS, OrderHead
 from orderhead.training.contexts import CONTEXTS
@@ -100,7 +101,7 @@ def known(importance_NL: Tensor) -> Target:
 
 
 def head_loss(
-    recipe: HeadRecipe, frozen: MAR | None, target: Target, tokens_NLC: Tensor, labels_N: Tensor, warmup_images: int
+    recipe: HeadRecipe, frozen: MAR | None, target: Target, tokens_NLC: Tokens, labels_N: Tensor, warmup_images: int
 ) -> Loss:
     """The diffusion loss under the scores' mask + lambda * (order loss to the target), lambda on after a warm-up.
 
@@ -111,7 +112,8 @@ def head_loss(
 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         head, body = _parts(model, frozen)
-        tokens, labels = tokens_NLC[batch.index_B].to(body.device), labels_N[batch.index_B].to(body.device)
+        tokens = drawn(tokens_NLC, batch.index_B, batch.rng).to(body.device)
+        labels = labels_N[batch.index_B].to(body.device)
         mask = context(head, body, tokens, labels, batch.rng)
         z = body.predict(tokens, mask, labels)
         scores = head(z, tokens, _given(recipe, mask, batch))

@@ -6,6 +6,7 @@ Legend: B batch, L cells, C channels, M masked cells, R repeats of the diffusion
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from orderhead.body.diffusion import TIMESTEPS, Diffusion, loss_terms
 from orderhead.body.mar import MAR
 from orderhead.body.tokenizer import KLTokenizer
+from orderhead.data.posteriors import Tokens, drawn
 from orderhead.training.loop import Batch, Loss
 
 
@@ -65,7 +67,7 @@ def image_class_loss(images_NCHW: Tensor, labels_N: Tensor, smoothing: float = 0
     return loss
 
 
-def partial_class_loss(tokens_NLC: Tensor, labels_N: Tensor, smoothing: float = 0.0) -> Loss:
+def partial_class_loss(tokens_NLC: Tokens, labels_N: Tensor, smoothing: float = 0.0) -> Loss:
     """Cross-entropy of a classifier that sees 10 to 100 % of the cells, uniformly many, one count a batch.
 
     The study draws a ratio; that it is one a batch (so that no padding is fed) is ours.
@@ -74,14 +76,20 @@ def partial_class_loss(tokens_NLC: Tensor, labels_N: Tensor, smoothing: float = 
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         index_B, rng = batch.index_B, batch.rng
         device = next(model.parameters()).device
-        B, L = len(index_B), tokens_NLC.shape[1]
+        tokens = drawn(tokens_NLC, index_B, rng)
+        B, L, _ = tokens.shape
         seen = math.ceil(L * (0.1 + 0.9 * torch.rand((), generator=rng).item()))
         mask = random_mask(B, L, L - seen, rng).to(device)
-        logits, labels = model(tokens_NLC[index_B].to(device), mask), labels_N[index_B].to(device)
+        logits, labels = model(tokens.to(device), mask), labels_N[index_B].to(device)
         accuracy = (logits.argmax(-1) == labels).float().mean().item()
         return F.cross_entropy(logits, labels, label_smoothing=smoothing), {"accuracy": accuracy}
 
     return loss
+
+
+def among(rows_N: Tensor, loss: Loss) -> Loss:
+    """`loss` where only the rows `rows_N` of its data are trained on: item k is row `rows_N[k]`."""
+    return lambda model, batch: loss(model, replace(batch, index_B=rows_N[batch.index_B]))
 
 
 def random_mask(B: int, L: int, masked: int, rng: torch.Generator) -> Tensor:
@@ -99,7 +107,7 @@ def mask_ratio(rng: torch.Generator, low: float = 0.7, std: float = 0.25) -> flo
 
 
 def body_loss(
-    tokens_NLC: Tensor, labels_N: Tensor, repeats: int = 4, label_drop: float = 0.1, min_ratio: float = 0.7
+    tokens_NLC: Tokens, labels_N: Tensor, repeats: int = 4, label_drop: float = 0.1, min_ratio: float = 0.7
 ) -> Loss:
     """MAR's diffusion loss on randomly masked cells; labels dropped to null for guidance.
 
@@ -110,7 +118,7 @@ def body_loss(
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         index_B, rng = batch.index_B, batch.rng
         assert isinstance(model, MAR)
-        tokens, labels = tokens_NLC[index_B].to(model.device), labels_N[index_B]
+        tokens, labels = drawn(tokens_NLC, index_B, rng).to(model.device), labels_N[index_B]
         B, L, C = tokens.shape
         labels = torch.where(torch.rand(B, generator=rng) < label_drop, -1, labels).to(model.device)
         mask = random_mask(B, L, math.ceil(L * mask_ratio(rng, min_ratio)), rng).to(model.device)

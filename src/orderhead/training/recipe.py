@@ -1,7 +1,4 @@
-"""What a recipe is: a model, a loss on named data, and how long.
-
-Legend: N images, L cells, C token channels.
-"""
+"""What a recipe is: a model, a loss on named data, and how long."""
 
 from __future__ import annotations
 
@@ -12,13 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from orderhead.body.load import load_tokenizer
 from orderhead.core.checkpoint import save_model
 from orderhead.core.names import unknown
 from orderhead.core.rng import torch_generator
-from orderhead.data.latents import cached_tokens, fingerprint
 from orderhead.training.loop import Evaluation, LoopConfig, Loss
 
 M = TypeVar("M", bound=nn.Module)
@@ -46,12 +41,6 @@ def seeded(build: Callable[[], M], seed: int) -> M:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_generator(seed, 3).initial_seed())
         return build()
-
-
-def image_tokens(images: str, tokenizer: str = "fashion") -> tuple[Tensor, Tensor]:
-    """Tokens (N, L, C) and labels (N,) of the images called `images` under a tokenizer."""
-    model = load_tokenizer(tokenizer)
-    return cached_tokens(images, model.encode, fingerprint(model))
 
 
 def configure(config: C, overrides: Mapping[str, str]) -> C:

@@ -1,7 +1,8 @@
 """Everything that ships was trained by a recipe: `orderhead train NAME`.
 
 A recipe is a model, a loss on named data, and how long: `smoke` takes seconds, `mini` minutes on two cores (the body an
-hour or two), `full` a GPU. Heads have a table of their own in `variants.py`.
+hour or two), `full` a GPU. Those called `latent-` make models of one's own: of a body's sizes, on a data set or a
+folder of images. Heads have a table of their own in `variants.py`.
 """
 
 from __future__ import annotations
@@ -11,28 +12,33 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from orderhead.body.mar import MAR, SIZES
+from orderhead.body.mar import MAR, SIZES, MARConfig
 from orderhead.body.tokenizer import TOKENIZERS, KLTokenizer
 from orderhead.core import dist
 from orderhead.core.checkpoint import save_model
 from orderhead.core.names import lookup, unknown
 from orderhead.data import fashion
+from orderhead.data.posteriors import Tokens
 from orderhead.metrics.network import MetricNet, MetricNetConfig
-from orderhead.oracles.classifier import TINY, PartialVisClassifier
+from orderhead.oracles.classifier import TINY, ClassifierConfig, PartialVisClassifier
 from orderhead.training import losses
 from orderhead.training.evaluations import accuracy, partial_accuracy, reconstruction
-from orderhead.training.head_recipes import Ground, head_recipe
+from orderhead.training.ground import Ground, GroundRecipe, ground_at, image_tokens
+from orderhead.training.head_recipes import head_recipe
 from orderhead.training.loop import Evaluation, LoopConfig, Loss, train
-from orderhead.training.recipe import Recipe, configure, image_tokens, seeded
+from orderhead.training.recipe import Recipe, configure, seeded
 from orderhead.training.variants import HEAD_RECIPES
 
+IMAGENET = 1_281_167  # training images, an epoch of the full scale
+HELD_OUT = 128  # every so manyth image is not trained on
 
-def _scales(shipped: LoopConfig, longer: int = 10) -> dict[str, LoopConfig]:
-    """`mini` is what shipped; `full` the same for `longer` times as many images; `smoke` a few steps."""
+
+def _scales(shipped: LoopConfig, full: LoopConfig | None = None) -> dict[str, LoopConfig]:
+    """`mini` is what shipped; `full`, if not given, the same for ten times as many images; `smoke` a few steps."""
     smoke = replace(shipped, images=8 * shipped.batch, warmup_images=shipped.batch, cooldown_images=0)
-    return {"smoke": smoke, "mini": shipped, "full": replace(shipped, images=longer * shipped.images)}
+    return {"smoke": smoke, "mini": shipped, "full": full or replace(shipped, images=10 * shipped.images)}
 
 
 def _tokenizer_task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
@@ -64,10 +70,40 @@ def _body_task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
 
 def _classifier_task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
     tokens, labels = image_tokens("fashion-train")
-    return len(tokens), losses.partial_class_loss(tokens, labels), partial_accuracy(*image_tokens("fashion-test"))
+    seen_later, their_labels = image_tokens("fashion-test")
+    return len(tokens), losses.partial_class_loss(tokens, labels), partial_accuracy(seen_later[:], their_labels)
 
 
-RECIPES: Mapping[str, Recipe] = {
+def _latent_classifier(body: MARConfig) -> nn.Module:
+    """DeiT-S for a body of MAR-S's width or more, else the small one that ships, in either case for its tokens."""
+    size = ClassifierConfig() if body.decoder_width >= 384 else TINY
+    sizes = {name: getattr(body, name) for name in ("grid_h", "grid_w", "channels", "classes")}
+    return PartialVisClassifier(replace(size, **sizes))
+
+
+def _latent_classifier_task(tokens: Tokens, labels_N: Tensor) -> tuple[int, Loss, Evaluation | None]:
+    held_out = torch.arange(len(tokens)) % HELD_OUT == 0
+    trained, tested = (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
+    loss = losses.among(trained, losses.partial_class_loss(tokens, labels_N))
+    return len(trained), loss, partial_accuracy(tokens[tested], labels_N[tested])
+
+
+def _latent_body_task(tokens: Tokens, labels_N: Tensor) -> tuple[int, Loss, Evaluation | None]:
+    return len(tokens), losses.body_loss(tokens, labels_N, repeats=4), None
+
+
+_CLASSIFIER = LoopConfig(images=140_000, batch=128, base_lr=2e-3, cooldown_images=60_000, weight_decay=0.05)
+_BODY = LoopConfig(images=600_000, batch=128, base_lr=2e-3, cooldown_images=120_000, cycles=2, ema_decay=0.998)
+_DEIT = LoopConfig(  # lr and weight decay: Touvron et al. 2021; their 300 epochs are cut to 100, which is ours
+    images=100 * IMAGENET, batch=1024, base_lr=2.5e-4, warmup_images=5 * IMAGENET, cooldown_images=50 * IMAGENET,
+    weight_decay=0.05, ema_decay=0.9999,
+)  # fmt: skip
+_MAR = LoopConfig(  # LTH14/mar's README and main_mar.py: 400 epochs, the lr constant after 100
+    images=400 * IMAGENET, batch=2048, base_lr=1e-4, warmup_images=100 * IMAGENET, weight_decay=0.02, clip=3.0,
+    ema_decay=0.9999,
+)  # fmt: skip
+
+RECIPES: Mapping[str, Recipe | GroundRecipe] = {
     "fashion-tokenizer": Recipe(
         "KL autoencoder, 32 x 32 x 1 -> 8 x 8 x 4, on Fashion-MNIST",
         lambda: KLTokenizer(TOKENIZERS["fashion"]),
@@ -85,15 +121,25 @@ RECIPES: Mapping[str, Recipe] = {
         "partial-visibility classifier (the oracle's) on the tokens of Fashion-MNIST",
         lambda: PartialVisClassifier(TINY),
         _classifier_task,
-        _scales(LoopConfig(images=140_000, batch=128, base_lr=2e-3, cooldown_images=60_000, weight_decay=0.05)),
+        _scales(_CLASSIFIER),
     ),
     "fashion-body": Recipe(
         "MAR body (size tiny) on the tokens of Fashion-MNIST",
         lambda: MAR(replace(SIZES["tiny"], class_names=fashion.CLASS_NAMES, token_bound=5.0)),
         _body_task,
-        _scales(
-            LoopConfig(images=600_000, batch=128, base_lr=2e-3, cooldown_images=120_000, cycles=2, ema_decay=0.998)
-        ),
+        _scales(_BODY),
+    ),
+    "latent-classifier": GroundRecipe(
+        "partial-visibility classifier (the oracle's) of a body's tokens, on images of your own",
+        _latent_classifier,
+        _latent_classifier_task,
+        _scales(_CLASSIFIER, _DEIT),
+    ),
+    "latent-body": GroundRecipe(
+        "MAR body from random weights, of another body's sizes, on images of your own",
+        lambda body: MAR(replace(body, dropout=0.1)),
+        _latent_body_task,
+        _scales(_BODY, _MAR),
     ),
 }
 
@@ -103,18 +149,34 @@ def run_recipe(
 ) -> nn.Module:
     """Train a recipe into the folder `out` (resuming what is there) and save the averaged model in it.
 
-    `ground` is what a head is trained on (the world that ships, but for `full`). ValueError for an unknown recipe,
-    scale or field, and where training data is missing.
+    `ground` is what heads and models of one's own are trained on (the world that ships, but for `full`). ValueError for
+    an unknown recipe, scale or field, and where training data is missing.
     """
-    if name not in RECIPES and name not in HEAD_RECIPES:
-        raise unknown("recipe", name, [*RECIPES, *HEAD_RECIPES])
-    overrides = overrides or {}
-    recipe, rest = (RECIPES[name], overrides) if name in RECIPES else head_recipe(name, scale, overrides, ground)
+    recipe, rest = _recipe(name, scale, overrides or {}, ground)
     config = configure(lookup("scale", scale, recipe.scales), rest)
     n, loss, evaluation = recipe.task(config)
-    every = [(60_000, evaluation)] if evaluation else []
+    every = [(max(60_000, config.images // 100), evaluation)] if evaluation else []
     model = train(seeded(recipe.build, config.seed), loss, n, config, Path(out), every, about=recipe.about)
     if dist.rank() == 0:
         recipe.save(model, Path(out))
     dist.barrier()
     return model
+
+
+def _recipe(
+    name: str, scale: str, overrides: Mapping[str, str], ground: Ground | None
+) -> tuple[Recipe, Mapping[str, str]]:
+    """The recipe called `name` on its ground, and the overrides that are left for the loop."""
+    if name in HEAD_RECIPES:
+        return head_recipe(name, scale, overrides, ground)
+    if name not in RECIPES:
+        raise unknown("recipe", name, [*RECIPES, *HEAD_RECIPES])
+    row = RECIPES[name]
+    if isinstance(row, GroundRecipe):
+        return row.on(ground_at(scale, ground)), overrides
+    if ground is not None:
+        raise ValueError(
+            f"{name} is trained on what ships; leave out --body, --classifier, --tokenizer and --train-images, or take "
+            "a recipe of your own models (latent-classifier, latent-body) or a head's"
+        )
+    return row, overrides
