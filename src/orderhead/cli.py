@@ -315,6 +315,42 @@ def study(
         wrote(pool(Path(out), [one.out for one in each]))
 
 
+def diagnose(
+    *,
+    body: str = "fashion",
+    order: Annotated[str, arg(metavar="A,B,...")],
+    images: OptionalInt = None,
+    sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
+    judging: OmitArgPrefixes[JudgingOptions] = JudgingOptions(),
+    tokenizer: str = "auto",
+    out: str,
+) -> None:
+    """Take an order's gap to random apart: guidance, cells drawn together, sameness, its own mistakes, mismatch.
+
+    One thing is switched at a time, on common noise; bits of real images say the same without sampling. Running it
+    again goes on where it stopped.
+
+    For example:
+        orderhead diagnose --order raster --out out/raster
+        orderhead diagnose --order raster,learned_slow --images 1000 --out out/why
+
+    Args:
+        body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
+        order: One name from `orderhead list orders`, or several; their random runs are shared.
+        images: Images a run, 400 where this is left out; there are seven runs an order, and three of random.
+        tokenizer: What turns tokens into images: a name, a folder, or a hub id; auto is the body's.
+        out: Folder for results.jsonl, samples and report.html.
+    """
+    from orderhead.body.load import body_config
+    from orderhead.report import build
+    from orderhead.studies.diagnose import diagnose as run
+
+    chosen = {} if images is None else {"images": images}
+    settings = sampling.fields(body, body_config(body))
+    run(out, body=body, orders=split(order), judging=judging.given(), tokenizer=tokenizer, **chosen, **settings)
+    wrote(build(out))
+
+
 def bench(
     *,
     size: Annotated[str, arg(metavar="tiny|small|base|large|huge")] = "base",
@@ -384,7 +420,7 @@ def list_(
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "compare": compare, "sample": sample, "lint": lint, "import": import_, "train": train,
-    "study": study, "bench": bench, "report": report, "list": list_,
+    "study": study, "diagnose": diagnose, "bench": bench, "report": report, "list": list_,
 }  # fmt: skip
 
 

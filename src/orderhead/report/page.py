@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shlex
 from dataclasses import replace
 from html import escape
-from importlib import resources
 from pathlib import Path
 from string import Template
 
 from orderhead.core.files import write_text
-from orderhead.report import cards, curves, hints, markup, table, training
+from orderhead.report import cards, curves, diagnosis, hints, markup, shell, table, training
 from orderhead.report.answer import answer, below, text
 from orderhead.report.load import Report, load
 from orderhead.report.notes import few_images
@@ -33,7 +30,7 @@ def build(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     path = folder / "report.html"
-    write_text(path, render(load(folder), folder))
+    write_text(path, diagnosis.render(folder) if diagnosis.is_one(folder) else render(load(folder), folder))
     return path
 
 
@@ -49,30 +46,17 @@ def render(report: Report, folder: Path) -> str:
         "Training": training.section(training.logs(folder)),
         "Protocol": _protocol(report, folder),
     }
-    js = _asset("page.js")
-    return Template(_asset("page.html")).substitute(
+    return shell.page(
+        sections,
+        script=shell.asset("page.js"),
+        data=markup.inert_json(cards.gallery_data(report, found)),
         title=escape(report.title),
-        script_hash=_hash(js),
-        css=_asset("page.css"),
         kicker=_kicker(report),
         answer=_answer(report),
         below="".join(f"<p>{escape(sentence)}</p>" for sentence in below(report)),
         notes=_notes(report),
-        nav="".join(f'<a href="#{name.lower()}">{name}</a>' for name, section in sections.items() if section),
-        sections="\n".join(sections.values()),
         footer=f"orderhead · {escape(report.provenance)}",
-        data=markup.inert_json(cards.gallery_data(report, found)),
-        js=js,
     )
-
-
-def _asset(name: str) -> str:
-    return (resources.files("orderhead.report") / name).read_text(encoding="utf-8")
-
-
-def _hash(script: str) -> str:
-    """The script's source expression: the browser runs this script and no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _kicker(report: Report) -> str:
@@ -126,7 +110,7 @@ def _protocol(report: Report, folder: Path) -> str:
     ]
     pairs += table.settings(report)
     pairs.append(("reference", report.real_name + (f", {report.real_n:,} images" if report.real_n else "")))
-    return Template(_asset("protocol.html")).substitute(
+    return Template(shell.asset("protocol.html")).substitute(
         settings=markup.listing(pairs, "settings"),
         baseline=escape(report.baseline),
         pairing=escape(paired_sentence(report)),

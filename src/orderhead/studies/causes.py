@@ -56,8 +56,8 @@ ARMS: Mapping[str, Arm] = {
     "equalized": Arm(equalized),
     "shifted": Arm(shifted),
     "one a step": Arm(one_a_step),
-    "real context": Arm(real=True),
     "all switched": Arm(all_three),
+    "real context": Arm(real=True),
 }
 """Name -> run. Those of random serve every order."""
 
@@ -72,28 +72,22 @@ class Cause:
 
 
 GAP = {"order": 1.0, "random": -1.0}
+TOGETHER = {**GAP, "one a step": -1.0, "random, one a step": 1.0}
 
-CAUSES: Mapping[str, Cause] = {
-    "gap": Cause("the gap to random", "the order's Frechet distance minus random's, on the same noise", GAP),
+DISTANCE: Mapping[str, Cause] = {
+    "gap": Cause("the gap to random", "the order's distance minus random's, on the same noise", GAP),
     "guidance": Cause(
         "uneven guidance",
         "what goes when every cell's mean guidance is what it gets under random",
         {"order": 1.0, "equalized": -1.0},
     ),
     "together": Cause(
-        "cells drawn together",
-        "how much of the gap goes when both orders reveal one cell a step",
-        {**GAP, "one a step": -1.0, "random, one a step": 1.0},
+        "cells drawn together", "how much of the gap goes when both orders reveal one cell a step", TOGETHER
     ),
     "diversity": Cause(
         "the same order in every image",
         "what goes when the order is shifted by a random number of rows and columns an image",
         {"order": 1.0, "shifted": -1.0},
-    ),
-    "exposure": Cause(
-        "its own mistakes as context",
-        "how much of the gap goes when everything revealed before a cell is a real image's",
-        {**GAP, "real context": -1.0, "random, real context": 1.0},
     ),
     "left": Cause(
         "left with all three switched",
@@ -101,9 +95,25 @@ CAUSES: Mapping[str, Cause] = {
         {"all switched": 1.0, "random, one a step": -1.0},
     ),
 }
+"""Shares of a Frechet distance of whole images. They overlap, and need not sum to the gap."""
+
+TOKENS: Mapping[str, Cause] = {
+    "tokens_gap": Cause("the gap to random", "how far a cell's tokens lie from real ones, minus random's", GAP),
+    "tokens_exposure": Cause(
+        "its own mistakes as context",
+        "how much of it goes when everything revealed before a cell is a real image's",
+        {**GAP, "real context": -1.0, "random, real context": 1.0},
+    ),
+    "tokens_drawn": Cause(
+        "drawn worse in real contexts too",
+        "the rest: the gap that stays when every context is a real image's",
+        {"real context": 1.0, "random, real context": -1.0},
+    ),
+}
+"""Shares of `metrics.tokens`' distance: tokens drawn in real contexts make no whole images, so cells are compared."""
 
 BITS: Mapping[str, Cause] = {
-    "bits_gap": Cause("the gap to random", "bits of a real image under the order, minus random's", GAP),
+    "bits_gap": Cause("the gap to random", "what real images cost under the order, minus under random", GAP),
     "bits_mismatch": Cause(
         "contexts the body handles worse",
         "the gap at one cell a step, which no order would have if the body's conditionals fitted together (chain rule)",
@@ -112,18 +122,23 @@ BITS: Mapping[str, Cause] = {
     "bits_together": Cause(
         "dependence that a step ignores",
         "the rest: what drawing cells in one step, blind to each other, costs more than under random",
-        {**GAP, "one a step": -1.0, "random, one a step": 1.0},
+        TOGETHER,
     ),
 }
-"""The same question without sampling: likelihoods of real images, teacher-forced. The last two sum to the first."""
+"""The same question without sampling or a judge: likelihoods of real images (`sampling.bits`)."""
 
 
 def possible(settings: Settings) -> tuple[dict[str, Cause], list[str]]:
-    """The causes that can be switched under these settings, and what is left out, each with its reason.
+    """The shares of the distance that can be switched, and what is left out, each with its reason.
 
     Guidance is uneven only where it is linear.
     """
     if settings.cfg_scale != 1 and settings.cfg_schedule == "linear":
-        return dict(CAUSES), []
-    found = {name: cause for name, cause in CAUSES.items() if name != "guidance"}
+        return dict(DISTANCE), []
+    found = {name: cause for name, cause in DISTANCE.items() if name != "guidance"}
     return found, ["uneven guidance (there is none under these settings)"]
+
+
+def arms_of(causes: Mapping[str, Cause]) -> list[str]:
+    """The arms that any of the causes weighs."""
+    return [name for name in ARMS if any(name in cause.weights for cause in causes.values())]

@@ -7,7 +7,7 @@ Legend: N images, L cells, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,17 +32,17 @@ from orderhead.metrics.intervals import Estimate, contrast
 from orderhead.metrics.judge import BATCH, judged
 from orderhead.metrics.registry import named
 from orderhead.metrics.statistic import Statistic
+from orderhead.metrics.tokens import token_distance
 from orderhead.orders.learned import Learned
 from orderhead.sampling import stream
 from orderhead.sampling.bits import image_bits
 from orderhead.sampling.export import to_uint8
 from orderhead.sampling.sample import Samples, Settings, inject
-from orderhead.studies.causes import ARMS, BITS, Arm, Cause, possible
+from orderhead.studies.causes import ARMS, BITS, TOKENS, Arm, Cause, arms_of, possible
 from orderhead.studies.rows import SHOWN_IMAGES
 from orderhead.studies.worlds import LEAST_IMAGES, Jury, World, in_turn
 
 BITS_IMAGES = 128  # likelihoods need fewer images than distances
-BITS_ARMS = ("random", "random, one a step", "order", "one a step")
 Statistics = Mapping[str, tuple[Statistic, np.ndarray]]
 
 
@@ -87,6 +87,31 @@ class Diagnosis:
         encode = load_tokenizer(self.body.config.tokenizer).encode
         with torch.no_grad():
             return torch.cat([encode(real[i : i + 1]) for i in tqdm(chosen, "encoding", delay=2, leave=False)])
+
+    def metric(self, cause: str) -> str:
+        """A share's name carries the distance and its number of images: `gap_fd`, `gap_fid5k`."""
+        return f"{cause}_{named('fd', self.images, self.world.judge.named)}"
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What `run.json` says before anything is measured."""
+        causes, left_out = possible(self.random)
+        distance = "FID" if "fd" in self.world.judge.named else "Frechet distance"
+        families = [
+            (distance, 2, {self.metric(name): cause for name, cause in causes.items()}),
+            ("distance of a cell's tokens to real ones", 3, TOKENS),
+            (f"bits of a real image ({min(self.images, BITS_IMAGES)} images)", 1, BITS),
+        ]
+        return {
+            "study": "diagnose", "title": "Why an order wins or loses", "body": self.body_name,
+            "grid": [self.body.grid.h, self.body.grid.w], "images": self.images, "classes": self.body.config.classes,
+            "protocol": self.protocol, "given": dict(self.given), "left_out": left_out,
+            "arms": {name: arm.random for name, arm in ARMS.items()},
+            "families": [
+                {"unit": unit, "digits": digits, "causes": {m: [c.title, c.says] for m, c in told.items()}}
+                for unit, digits, told in families
+            ],
+        }  # fmt: skip
 
     def settings(self, order: str, arm: Arm) -> Settings:
         return arm.switch(self.random if arm.random else self.orders[order])
@@ -145,29 +170,21 @@ def execute(run: Diagnosis) -> Path:
     """Sample and measure every arm of every order, going on from what the folder holds."""
     _claim(run)
     jury = Jury.of(run.world, run.images)
-    done = _done(run)
+    path = run.out / "results.jsonl"
+    done = {r.row for r in results.read(path)} if path.exists() else set()
     for order in run.orders:
-        if order in done:
-            continue
-        causes, _ = possible(run.orders[order])
-        numbers = _shares(causes, _distances(run, order, jury)) | _shares(BITS, _likelihoods(run, order))
-        protocol = run.protocol | run.identity(order)
-        lines = [
-            Result("diagnose", order, _metric(name, e, jury), e.value, e.ci, e.n, protocol)
-            for name, e in numbers.items()
-        ]
-        results.append(run.out / "results.jsonl", lines)
+        if order not in done:  # an order's lines are written at once
+            results.append(path, _lines(run, order, jury))
     return run.out
 
 
-def _metric(name: str, estimate: Estimate, jury: Jury) -> str:
-    """A share's name carries the distance and its number of images: `gap_fd`, `gap_fid5k`; bits their own."""
-    return name if name in BITS else f"{name}_{named('fd', estimate.n, jury.world.judge.named)}"
-
-
-def _done(run: Diagnosis) -> set[str]:
-    path = run.out / "results.jsonl"
-    return {r.row for r in results.read(path) if r.metric == "bits_together"} if path.exists() else set()
+def _lines(run: Diagnosis, order: str, jury: Jury) -> list[Result]:
+    """Every number of an order: its shares in distance, in tokens, in bits."""
+    causes, _ = possible(run.random)
+    found = {run.metric(name): e for name, e in _shares(causes, _distances(run, order, jury)).items()}
+    found |= _shares(TOKENS, _tokens(run, order)) | _shares(BITS, _likelihoods(run, order))
+    protocol = run.protocol | run.identity(order)
+    return [Result("diagnose", order, name, e.value, e.ci, e.n, protocol) for name, e in found.items()]
 
 
 def _claim(run: Diagnosis) -> None:
@@ -179,14 +196,8 @@ def _claim(run: Diagnosis) -> None:
     changed = [order for order in heads if before.get(order, heads[order]) != heads[order]]
     if path.exists() and ((found.get("study"), found.get("protocol")) != ("diagnose", run.protocol) or changed):
         raise ValueError(f"{run.out} holds a run with other settings; choose another --out, or remove it")
-    _, left_out = possible(run.random)
-    grid = [run.body.grid.h, run.body.grid.w]
-    write_json(path, found | {
-        "study": "diagnose", "title": "Why an order wins or loses", "body": run.body_name, "grid": grid,
-        "orders": list(dict.fromkeys([*found.get("orders", []), *run.orders])), "heads": before | heads,
-        "images": run.images, "protocol": run.protocol, "given": dict(run.given), "left_out": left_out,
-        "bits_images": min(run.images, BITS_IMAGES),
-    })  # fmt: skip
+    orders = list(dict.fromkeys([*found.get("orders", []), *run.orders]))
+    write_json(path, found | run.description | {"orders": orders, "heads": before | heads})
 
 
 def _shares(causes: Mapping[str, Cause], found: Statistics) -> dict[str, Estimate]:
@@ -200,13 +211,24 @@ def _shares(causes: Mapping[str, Cause], found: Statistics) -> dict[str, Estimat
 
 def _distances(run: Diagnosis, order: str, jury: Jury) -> Statistics:
     """Each arm's Frechet distance."""
-    causes, _ = possible(run.orders[order])
-    needed = [name for name in ARMS if any(name in cause.weights for cause in causes.values())]
     found = {}
-    for name in tqdm(needed, desc=f"taking {order} apart", unit="arm", delay=2):
-        seen = _seen(run, run.folder(order, name), lambda name=name: _sampled(run, order, name), jury)
+    for name in tqdm(arms_of(possible(run.random)[0]), desc=f"taking {order} apart", unit="arm", delay=2):
+        seen = _seen(run, order, name, jury)
         found[name] = fd(seen, jury.reference), seen.labels_N
     return found
+
+
+def _seen(run: Diagnosis, order: str, name: str, jury: Jury) -> Judged:
+    """An arm's images as the judge sees them, kept in `judged/`, the first ones to be shown too."""
+    path = run.out / "judged" / f"{run.folder(order, name)}.npz"
+    if not path.exists():
+        samples = _sampled(run, order, name)
+        seen = judged(jury.world.judge, samples.image_batches(BATCH), samples.trace.labels_B)
+        shown = np.moveaxis(to_uint8(samples.take(slice(SHOWN_IMAGES)).images_BCHW), 1, -1)
+        with replacing(path) as temporary:
+            np.savez(temporary, features=seen.features_NF, logits=seen.logits_NK, labels=seen.labels_N, shown=shown)
+    with np.load(path, allow_pickle=False) as file:
+        return Judged(file["features"], file["logits"], file["labels"])
 
 
 def _sampled(run: Diagnosis, order: str, name: str) -> Samples:
@@ -221,23 +243,19 @@ def _injecting(real_NLC: Tensor) -> stream.Make:
     return lambda settings, body, labels, index: inject(settings, body, labels, index, real_NLC[index])
 
 
-def _seen(run: Diagnosis, name: str, sampled: Callable[[], Samples], jury: Jury) -> Judged:
-    """An arm's images as the judge sees them, kept in `judged/`."""
-    path = run.out / "judged" / f"{name}.npz"
-    if not path.exists():
-        samples = sampled()
-        seen = judged(jury.world.judge, samples.image_batches(BATCH), samples.trace.labels_B)
-        shown = to_uint8(samples.take(slice(SHOWN_IMAGES)).images_BCHW).movedim(1, -1).numpy()
-        with replacing(path) as temporary:
-            np.savez(temporary, features=seen.features_NF, logits=seen.logits_NK, labels=seen.labels_N, shown=shown)
-    with np.load(path, allow_pickle=False) as file:
-        return Judged(file["features"], file["logits"], file["labels"])
+def _tokens(run: Diagnosis, order: str) -> Statistics:
+    """Each arm's distance of tokens to those of real images, class by class as many."""
+    found, real_NLC = {}, run.real_NLC.numpy()
+    for name in tqdm(arms_of(TOKENS), desc=f"tokens of {order}", unit="arm", delay=2):
+        samples = _sampled(run, order, name)
+        found[name] = token_distance(samples.tokens_BLC.cpu().numpy(), real_NLC), samples.trace.labels_B
+    return found
 
 
 def _likelihoods(run: Diagnosis, order: str) -> Statistics:
     """Bits of the first real images under the order and under random, at the run's steps and at one cell a step."""
     found = {}
-    for name in BITS_ARMS:
+    for name in arms_of(BITS):
         path = run.out / "bits" / f"{run.folder(order, name)}.npz"
         if not path.exists():
             with replacing(path) as temporary:

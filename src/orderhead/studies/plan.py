@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from orderhead.training.head_recipes import Ground
+from orderhead.training.ground import Ground
 
 
 @dataclass(frozen=True)

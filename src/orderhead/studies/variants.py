@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from orderhead.body.load import load_body
-from orderhead.core.device import default_device
 from orderhead.core.files import write_text
 from orderhead.core.names import lookup
 from orderhead.sampling.presets import preset
@@ -21,7 +20,7 @@ from orderhead.studies.beside import DOCUMENT_RANDOM, differences, reported, tab
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
 from orderhead.studies.plan import Plan
 from orderhead.studies.worlds import World
-from orderhead.training.head_recipes import ground_at
+from orderhead.training.ground import ground_at, ground_body
 from orderhead.training.recipes import run_recipe
 from orderhead.training.variants import VARIANTS
 
@@ -64,7 +63,7 @@ def variants(plan: Plan) -> Path:
 def _baseline(plan: Plan, size: Scale) -> Comparison:
     """The run with no row but random."""
     ground = ground_at(plan.scale, plan.ground)
-    body = load_body(ground.body).to(default_device())
+    body = ground_body(ground)
     settings = Settings(**preset(body.config) | dict(size.settings) | dict(plan.settings))
     settings.check(body)
     asked = {} if plan.ground is None else {"classifier": ground.classifier}

@@ -30,7 +30,7 @@ from orderhead.metrics.fidelity import WEIGHTS, WEIGHTS_FROM, inception
 from orderhead.metrics.judge import Judge, metric_net
 from orderhead.metrics.registry import measure
 from orderhead.oracles.classifier import PartialVisClassifier
-from orderhead.oracles.load import load_classifier
+from orderhead.oracles.load import fitting_classifier
 
 METRICS = ("fd", "kid", "is", "agreement", "precision", "recall")  # not cmmd, whose features are CLIP's
 LEAST_IMAGES = 5  # what precision and recall need
@@ -84,9 +84,8 @@ class World:
         """ValueError, before anything is computed, where a source is missing or does not fit the body."""
         chosen = sources(config.tokenizer, given)
         assert chosen.real
-        return cls(
-            _real(chosen.real, config), _judge(chosen, config), _classifier(chosen.classifier, config), config.classes
-        )
+        watching = None if chosen.classifier is None else fitting_classifier(chosen.classifier, config)
+        return cls(_real(chosen.real, config), _judge(chosen, config), watching, config.classes)
 
     @property
     def labels_M(self) -> Tensor | None:
@@ -160,18 +159,6 @@ def _named_judge(chosen: Sources) -> Judge:
     if "/" not in chosen.features and not Path(chosen.features).exists() and chosen.features not in shipped("metrics"):
         raise unknown("features", chosen.features, ("inception", *shipped("metrics")))
     return metric_net(chosen.features)
-
-
-def _classifier(name: str | None, config: MARConfig) -> PartialVisClassifier | None:
-    if name is None:
-        return None
-    classifier = load_classifier(name)
-    sizes = ("grid_h", "grid_w", "channels", "classes")
-    knows, drawn = ([getattr(c, size) for size in sizes] for c in (classifier.config, config))
-    if knows != drawn:
-        told = "rows, columns, channels, classes"
-        raise ValueError(f"the classifier {name} reads {told} {knows}, the body draws {drawn}; choose another")
-    return classifier
 
 
 @dataclass(frozen=True, eq=False)
