@@ -9,6 +9,7 @@ from html import escape
 
 import numpy as np
 
+from orderhead.core.ranking import rank_change, ranking
 from orderhead.report import markup
 from orderhead.report.load import Report, Row
 from orderhead.report.words import number
@@ -39,7 +40,7 @@ def _map(report: Report, row: Row, image: int, k: int) -> str:
     assert row.trace is not None
     assert row.trace.scores_NRL is not None
     R, T = row.trace.scores_NRL.shape[1], len(row.trace.counts_T)
-    ranks = np.argsort(np.argsort(-row.trace.scores_NRL[image, k], kind="stable"))
+    ranks = ranking(row.trace.scores_NRL[image, k])
     step = k * T // R
     drawn = markup.heat(
         ranks.tolist(), report, f"{row.order}: rank of each cell by its score at step {step}, dark = high"
@@ -63,9 +64,7 @@ def _said(scores_NRL: np.ndarray) -> str:
     spread_R = scores_NRL.std(axis=2).mean(axis=0)
     if len(spread_R) == 1:
         return f"Standard deviation of the scores over cells: {number(spread_R[0])}."
-    ranks = np.argsort(np.argsort(-scores_NRL, axis=2, kind="stable"), axis=2)
-    L = ranks.shape[2]
-    turned = np.abs(np.diff(ranks, axis=1)).mean() / np.abs(2 * np.arange(L) - (L - 1)).mean()
+    turned = rank_change(scores_NRL).mean()
     first, last = number(spread_R[0]), number(spread_R[-1])
     return (
         f"Standard deviation of the scores over cells: {first} when first asked, {last} at last. From one rescoring to "
