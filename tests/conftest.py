@@ -1,16 +1,18 @@
-"""Fixtures that several rooms' tests share, built once a session: the full-size MAR-B of `parity/fill.py`, weights for
-Inception."""
+"""Fixtures that several tests share, built once a session: the full-size MAR-B of `parity/fill.py`, weights for
+Inception, a results folder and its page."""
 
 import json
 from pathlib import Path
 
 import pytest
+import report_fixture
 import torch
 from parity.fill import state_dict
 from torch import Tensor
 from worlds import inception_weights
 
 from orderhead.body import MAR, official
+from orderhead.report import build
 
 PARITY = Path(__file__).parent / "parity"
 
@@ -33,3 +35,15 @@ def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of torch-fidelity's Inception, never trained, 96 MB."""
     pytest.importorskip("torch_fidelity")
     return inception_weights(tmp_path_factory.mktemp("inception") / "weights.pth")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results folder of `report_fixture`; read only, but for its page."""
+    return report_fixture.make(tmp_path_factory.mktemp("report") / "demo")
+
+
+@pytest.fixture(scope="session")
+def page(folder: Path) -> str:
+    """That folder's page."""
+    return build(folder).read_text(encoding="utf-8")

@@ -33,8 +33,8 @@ def browser() -> Iterator[sync_api.Browser]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build(report_fixture.make(tmp_path_factory.mktemp("page") / "demo")).as_uri()
+def address(folder: Path) -> str:
+    return build(folder).as_uri()
 
 
 def opened(browser: sync_api.Browser, address: str, width: int = 1280, **options: object) -> Iterator[sync_api.Page]:
