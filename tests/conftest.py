@@ -1,7 +1,8 @@
 """Fixtures that several tests share, built once a session: the full-size MAR-B of `parity/fill.py`, weights for
-Inception, a results folder and its page."""
+Inception, a results folder and its page; and the command that refuses."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ import report_fixture
 import torch
 from parity.fill import state_dict
 from torch import Tensor
-from worlds import inception_weights
+from worlds import inception_weights, one_line
 
 from orderhead.body import MAR, official
+from orderhead.cli import main
 from orderhead.report import build
 
 PARITY = Path(__file__).parent / "parity"
@@ -47,3 +49,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(folder: Path) -> str:
     """That folder's page."""
     return build(folder).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run the command in this process; what it says when it refuses."""
+
+    def run(*argv: object) -> str:
+        capsys.readouterr()
+        assert main([str(a) for a in argv]) == 2
+        return one_line(capsys.readouterr().err)
+
+    return run
