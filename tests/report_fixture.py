@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
@@ -145,9 +146,30 @@ def make(folder: Path, measured: int = len(ORDERS), files: bool = True, **change
     return folder
 
 
+MODES = {"fast": 1, "semifast-8": 8, "slow": T}  # and how often each asks
+
+
+def study(folder: Path, heads: int = 2, **changes: object) -> Path:
+    """A folder of random and of that many heads (a, b, ...) in three modes, with scores at each asking."""
+    names = [(f"{'abcdefghijklm'[k]}-{mode}", mode) for k in range(heads) for mode in MODES]
+    arms = {name: {"head": f"out/heads/{name[0]}", "asked": mode} for name, mode in names}
+    run = {"orders": ["random", *arms], "arms": {"random": {}, **arms}, **changes}
+    make(folder, measured=1, **run)
+    labels, rng = np.arange(N) % len(CLASSES), np.random.default_rng(0)
+    for k, (name, mode) in enumerate(names):
+        like = ORDERS[1 + k % 9]
+        found = [replace(r, row=name) for r in lines(like)]
+        results.append(folder / "results.jsonl", found)
+        scores = rng.standard_normal((N, MODES[mode], L)).astype(np.float32)
+        _write(folder / "traces" / name, order=order_NL(like).astype(np.int16), counts=counts(), scores=scores)
+        _write(folder / "panels" / name, images=panels(like, labels[:SHOWN]), labels=labels[:SHOWN])
+        _write(folder / "curves" / name, **curves(like))
+    return folder
+
+
 def _write(path: Path, **arrays: np.ndarray) -> None:
     path.parent.mkdir(exist_ok=True)
-    np.savez_compressed(path.with_suffix(".npz"), **arrays)
+    np.savez_compressed(path.with_name(f"{path.name}.npz"), **arrays)
 
 
 class Words(HTMLParser):

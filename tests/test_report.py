@@ -23,16 +23,6 @@ from orderhead.report.load import load
 from orderhead.report.page import command, render
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return report_fixture.make(tmp_path_factory.mktemp("report") / "demo")
-
-
-@pytest.fixture(scope="module")
-def page(folder: Path) -> str:
-    return build(folder).read_text(encoding="utf-8")
-
-
 def test_one_small_file_that_asks_nobody_for_anything(page: str) -> None:
     assert len(page.encode()) < 3_000_000
     for tag, attributes in Words(page).tags:

@@ -13,19 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_fixture import Words, numbers, small
 
-from orderhead.report import answer, build, power, verdicts, words
+from orderhead.report import answer, power, verdicts, words
 from orderhead.report.load import Number, load
 from orderhead.report.page import render
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return report_fixture.make(tmp_path_factory.mktemp("report") / "demo")
-
-
-@pytest.fixture(scope="module")
-def page(folder: Path) -> str:
-    return build(folder).read_text(encoding="utf-8")
 
 
 def test_the_page_opens_with_the_answer(folder: Path, page: str) -> None:

@@ -33,8 +33,8 @@ def browser() -> Iterator[sync_api.Browser]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build(report_fixture.make(tmp_path_factory.mktemp("page") / "demo")).as_uri()
+def address(folder: Path) -> str:
+    return build(folder).as_uri()
 
 
 def opened(browser: sync_api.Browser, address: str, width: int = 1280, **options: object) -> Iterator[sync_api.Page]:
@@ -191,7 +191,7 @@ def test_a_phone_shows_verdicts_and_pictures_without_scrolling(phone: sync_api.P
     for part in ("td.plot .forest", "td.plot .num", "td .chip"):
         assert max(phone.locator(f"tbody {part}").evaluate_all(edges)) <= 390
     assert phone.locator("tbody .thumb").first.bounding_box()["width"] >= 36
-    assert phone.locator(".sheet img").first.bounding_box()["width"] / report_fixture.SHOWN >= 48
+    assert phone.locator(".sheet svg").first.bounding_box()["width"] / report_fixture.SHOWN >= 48
 
 
 def test_a_partial_run_and_hostile_names_are_shown_as_text(browser: sync_api.Browser, tmp_path: Path) -> None:
@@ -202,3 +202,26 @@ def test_a_partial_run_and_hostile_names_are_shown_as_text(browser: sync_api.Bro
         assert page.locator("#picker label").first.inner_text() == evil
         assert page.locator(".tile").count() == 3
         assert page.locator("img[src=x]").count() == 0
+
+
+def test_another_head_and_another_image_of_the_modes(browser: sync_api.Browser, tmp_path: Path) -> None:
+    """And without the script the first head stands there, at every width."""
+    address = build(report_fixture.study(tmp_path)).as_uri()
+    first = "() => document.querySelector('.modes:not([hidden]) .window use').getBoundingClientRect().x"
+    for page in opened(browser, address):
+        assert page.locator(".modes:visible .name a").first.get_attribute("href") == "#order-1"
+        before = page.evaluate(first)
+        page.select_option("#modes-head", label="b")
+        page.select_option("#modes-image", index=2)
+        assert page.locator(".modes:visible .name a").first.get_attribute("href") == "#order-4"
+        width = page.locator(".modes:visible .window").first.bounding_box()["width"]
+        assert before - page.evaluate(first) == pytest.approx(2 * width * 9 / 8, rel=0.01)
+    for width in (320, 390, 1024):
+        for page in opened(browser, address, width):
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert page.locator(".modes:visible").count() == 1
+    assert not page.locator("#modes-head").is_visible()
+    context.close()

@@ -14,11 +14,6 @@ from hypothesis import strategies as st
 from orderhead.report import build, hints, scatter
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return build(report_fixture.make(tmp_path_factory.mktemp("hints"))).read_text(encoding="utf-8")
-
-
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=4, max_size=12))
 def test_spearman_is_scipys(pairs: list[tuple[int, int]]) -> None:
     x, y = np.array(pairs, float).T

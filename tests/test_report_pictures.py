@@ -111,17 +111,6 @@ def test_each_line_is_named_at_its_end_in_a_colour_of_its_own(tmp_path: Path) ->
     assert draw.tags(draw.Frame(400, 290, 1, "", right=100), many) == ""
 
 
-def test_a_heads_scores_are_drawn_where_there_is_a_head(tmp_path: Path) -> None:
-    folder = report_fixture.make(tmp_path, measured=2, arms={"raster": {"head": "heads/a"}}, reported={"raster": 3.41})
-    page = render(load(folder), folder)
-    cards = dict(re.findall(r'<article class="card" id="[^"]*"><header><h3>([^<]+)</h3>(.*?)</article>', page, re.S))
-    assert "scores, step 0" in cards["raster"]
-    assert "revealed, by quarter" in cards["raster"]
-    assert "Standard deviation of the scores" in cards["raster"]
-    assert "scores, step" not in cards["random"]
-    assert "3.41" in page
-
-
 def test_training_is_drawn_where_heads_were_trained(tmp_path: Path) -> None:
     folder = report_fixture.make(tmp_path, measured=2)
     assert 'id="training"' not in render(load(folder), folder)

@@ -145,6 +145,33 @@ def test_the_log_has_a_line_a_logged_step_and_tensorboard_its_file(tmp_path):
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (8, 1), (79, 1), (80, 2), (400, 10), (2000, 50), (10**6, 50)])
+def test_a_short_run_logs_forty_points_and_a_long_one_every_fiftieth(steps, every):
+    config = LoopConfig(images=8 * steps, batch=8)
+    assert config.log_every == every
+    assert steps // every >= min(steps, 40)
+
+
+def test_a_resumed_short_run_logs_the_steps_of_a_whole_one(tmp_path):
+    """Killed at step 50 of 90 and gone on from the checkpoint of step 49: every second step once, and the last."""
+    config = dataclasses.replace(CONFIG, images=90 * 8 - 5)
+
+    class KilledError(Exception):
+        pass
+
+    def killed(model, batch):
+        if batch.seen == 49 * 8:
+            raise KilledError
+        return _loss(model, batch)
+
+    train(_model(), _loss, 50, config, tmp_path / "whole", device=CPU)
+    with pytest.raises(KilledError):
+        train(_model(), killed, 50, config, tmp_path / "parts", device=CPU)
+    train(_model(), _loss, 50, config, tmp_path / "parts", device=CPU)
+    assert [line["step"] for line in _logged(tmp_path / "parts")] == list(range(2, 91, 2))
+    assert _logged(tmp_path / "parts") == _logged(tmp_path / "whole")
+
+
 def test_no_step_is_logged_twice_after_a_kill(tmp_path):
     """Stopped at step 24 of 30, last checkpoint at 12: the log and TensorBoard's events are those of a whole run."""
     rare, late = dataclasses.replace(CONFIG, checkpoint_seconds=1e9), lambda model, seen: {"seen": float(seen)}
@@ -297,4 +324,4 @@ def test_two_processes_train_the_model_of_one(tmp_path):
         found = load_tensors(tmp_path / f"two/of-{rank}.safetensors")
         torch.testing.assert_close(found, one, atol=1e-5, rtol=1e-4)
     logged = (tmp_path / "two/log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in logged] == [10]
+    assert [json.loads(line)["step"] for line in logged] == list(range(1, 11))  # one of the two writes

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from orderhead.report import heads, markup, pixels
+from orderhead.report import markup, pixels
 from orderhead.report.curves import Ghosts, minis
 from orderhead.report.load import Panels, Report, Row
 from orderhead.report.reading import LINTER
@@ -133,7 +133,7 @@ def cards(report: Report, found: dict[str, Pictures]) -> str:
 
 
 def _card(report: Report, row: Row, picture: Pictures | None, ghosts: Ghosts) -> str:
-    middle = f"<div>{_sheet(report, row, picture)}{_figures(report, row)}{heads.section(report, row)}</div>"
+    middle = f"<div>{_sheet(report, row, picture)}{_figures(report, row)}</div>"
     parts = [_heats(report, row), middle, minis(report, row, ghosts)]
     return (
         f'<article class="card" id="{markup.anchor(row, report)}"><header><h3>{escape(row.order)}</h3>'
@@ -185,8 +185,8 @@ def _sheet(report: Report, row: Row, picture: Pictures | None) -> str:
     return (
         f'<figure class="sheet" style="--n:{n};max-width:{scale * width + 44}px"><div class="heads">{heads}</div>'
         '<div class="quarters"><span>25&thinsp;%</span><span>50&thinsp;%</span><span>75&thinsp;%</span>'
-        f'<span>100&thinsp;%</span></div><img src="{picture.sheet}" alt="{label}" '
-        f'width="{width}" height="{4 * (H + 1) - 1}"></figure>'
+        f'<span>100&thinsp;%</span></div><svg viewBox="0 0 {width} {4 * (H + 1) - 1}" role="img" aria-label="{label}">'
+        f"{markup.picture(f'{markup.anchor(row, report)}-sheet', picture.sheet)}</svg></figure>"
     )
 
 

@@ -83,11 +83,15 @@ class Curves:
 
 @dataclass(frozen=True)
 class Row:
-    """One order: its numbers by metric, the head that gives it (None for others), and its files that are there."""
+    """One order: its numbers by metric, the head that gives it and how often that is asked (None for others), files.
+
+    Of the files, those that are not there are None.
+    """
 
     order: str
     numbers: dict[str, Number]
     head: str | None = None
+    asked: str | None = None
     trace: Trace | None = None
     panels: Panels | None = None
     curves: Curves | None = None
@@ -238,11 +242,12 @@ def _row(folder: Path, order: str, lines: list[results.Result], grid: Grid, run:
         return _npz(path, parse, notes) if path.parent == folder / kind and path.is_file() else None
 
     trace = read("traces", lambda f: _trace(f, grid))
-    head = (run.get("arms") or {}).get(order, {}).get("head")
+    arm = (run.get("arms") or {}).get(order, {})
+    head, asked = (str(arm[key]) if arm.get(key) is not None else None for key in ("head", "asked"))
     numbers, told = _numbers(order, lines), (run.get("reported") or {}).get(order)
     if numbers and told is not None and _finite(told):
         numbers["reported"] = Number(float(told))
-    return Row(order, numbers, head, trace, read("panels", _panels), read("curves", _curves))
+    return Row(order, numbers, head, asked, trace, read("panels", _panels), read("curves", _curves))
 
 
 def _npz(path: Path, parse: Callable[[Any], T], notes: list[str]) -> T | None:

@@ -59,6 +59,23 @@ def heat(ranks: Sequence[float], report: Report, label: str, css: str = "heat") 
     )
 
 
+def picture(key: str, source: str) -> str:
+    """An image inside an SVG, one pixel a unit; `window` shows parts of it, so that it stands in the page once."""
+    return f'<image id="{key}" href="{source}"/>'
+
+
+def window(key: str, size: tuple[int, int], k: int, caption: str, label: str) -> str:
+    """The part of a picture in row `k`, first column, of parts of `size` (width, height) with a gap of one pixel.
+
+    The script moves it to another column.
+    """
+    W, H = size
+    return (
+        f'<figure><figcaption>{escape(caption)}</figcaption><svg class="window" viewBox="0 {k * (H + 1)} {W} {H}" '
+        f'role="img" aria-label="{escape(label)}"><use href="#{key}" data-pitch="{W + 1}"/></svg></figure>'
+    )
+
+
 def inert_json(value: Any) -> str:
     """JSON that no HTML parser can read as markup."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)

@@ -102,6 +102,18 @@
     });
   });
 
+  // ---- the modes of one head, for one image: every window moves to the image's column
+  const head = one("#modes-head"), shown = one("#modes-image");
+  function choose() {
+    all(".modes").forEach((group) => { group.hidden = group.dataset.head !== head.value; });
+    all(".window use").forEach((use) => use.setAttribute("x", -shown.value * use.dataset.pitch));
+  }
+  if (head) {
+    one(".choice").hidden = false;
+    [head, shown].forEach((select) => select.addEventListener("change", choose));
+    choose(); // a browser may have kept what was chosen before the page was loaded again
+  }
+
   // ---- the gallery
   if (!data.orders.length) return;
   const slider = one("#step"), readout = one("#at"), play = one("#play"), outline = one("#outline");

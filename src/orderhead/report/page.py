@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 from orderhead.core.files import write_text
-from orderhead.report import cards, curves, diagnosis, hints, markup, shell, table, training
+from orderhead.report import cards, curves, diagnosis, hints, markup, modes, shell, table, training
 from orderhead.report.answer import answer, below, text
 from orderhead.report.load import Report, load
 from orderhead.report.notes import few_images
@@ -40,6 +40,7 @@ def render(report: Report, folder: Path) -> str:
     sections = {
         "Table": table.section(report) if report.measured else "",
         "Gallery": cards.gallery(report, found),
+        "Modes": modes.section(report, found),
         "Hints": hints.section(report, _equalized(report)),
         "Orders": cards.cards(report, found),
         "Curves": curves.section(report),

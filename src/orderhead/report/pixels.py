@@ -13,6 +13,8 @@ from PIL import Image
 
 STOPS = np.array([[10, 24, 45], [24, 70, 104], [52, 128, 146], [140, 190, 172], [240, 238, 214]], dtype=np.float64)
 
+CLEAR = 255  # the transparent entry of a palette
+
 
 def data_uri(image: Image.Image) -> str:
     stream = io.BytesIO()
@@ -60,6 +62,18 @@ def sheet(images: np.ndarray, gap: int = 1) -> str:
             cell[..., :-1] = frames[i, q][..., None] if grey else frames[i, q]
             cell[..., -1] = 255
     return data_uri(Image.fromarray(canvas))
+
+
+def maps(fraction: np.ndarray, gap: int = 1) -> str:
+    """[0, 1] (n, K, h, w) -> one PNG, a pixel a cell: map k of image i at row k, column i; NaN and gaps transparent."""
+    n, K, h, w = fraction.shape
+    canvas = np.full((K, h + gap, n, w + gap), CLEAR, np.uint8)
+    levels = np.where(np.isnan(fraction), CLEAR, (np.nan_to_num(fraction) * (CLEAR - 1)).round())
+    canvas[:, :h, :, :w] = levels.transpose(1, 2, 0, 3)
+    image = Image.fromarray(canvas.reshape(K * (h + gap), n * (w + gap)))
+    image.putpalette([*colours(np.linspace(0, 1, CLEAR)).ravel().tolist(), 0, 0, 0])
+    image.info["transparency"] = CLEAR
+    return data_uri(image)
 
 
 def thin(images: np.ndarray, limit: int) -> np.ndarray:

@@ -19,7 +19,8 @@ def asset(name: str) -> str:
 def page(sections: Mapping[str, str], *, script: str = "", data: str = "null", **parts: str) -> str:
     """The page as text; `sections` (HTML) by their name in the contents list, empty ones left out there.
 
-    A link leads to the id that its section starts with. `parts` are title, kicker, answer, below, notes and footer, as HTML.
+    A link leads to the id that its section starts with. `parts` are title, kicker, answer, below, notes and footer, as
+    HTML.
     """
     return Template(asset("page.html")).substitute(
         parts,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from orderhead.core.files import replacing
+from orderhead.core.ranking import rank_change
 from orderhead.orders.state import DecodeState
 
 
@@ -52,14 +53,8 @@ class Trace:
 
     @property
     def rank_change_BR(self) -> np.ndarray:
-        """How far the ranking turned from one rescoring to the next, (B, R - 1): 0 the same, 1 reversed.
-
-        Mean absolute difference of ranks over all cells, over its value for a reversed ranking. Ours.
-        """
-        ranks = np.argsort(np.argsort(-self.scores_BRL, axis=2, kind="stable"), axis=2)
-        L = ranks.shape[2]
-        reversed_mean = np.abs(2 * np.arange(L) - (L - 1)).mean()
-        return np.abs(np.diff(ranks, axis=1)).mean(axis=2) / reversed_mean
+        """How far the ranking turned from one rescoring to the next, (B, R - 1): 0 the same, 1 reversed."""
+        return rank_change(self.scores_BRL)
 
     def masks_TBL(self) -> np.ndarray:
         """What is still masked after each step, bool (T, B, L)."""

@@ -89,6 +89,11 @@ class LoopConfig:
     def steps(self) -> int:
         return math.ceil(self.images / self.batch)
 
+    @property
+    def log_every(self) -> int:
+        """Steps from one logged step to the next: 50, and fewer in a short run, so that its curves have 40 points."""
+        return max(1, min(50, self.steps // 40))
+
     def lr(self, step: int) -> float:
         """The learning rate of step `step` (0 is the first)."""
         seen = (step % math.ceil(self.steps / self.cycles) + 1) * self.batch
@@ -234,7 +239,7 @@ def train(
         for evaluate in evaluations:
             logs |= evaluate(run.ema, seen)
         run.seconds = time.monotonic() - started
-        if run.step % 50 == 0 or last_step or evaluations:
+        if run.step % config.log_every == 0 or last_step or evaluations:
             bar.set_postfix(loss=f"{logs['loss']:.4f}")
             diary.write({"step": run.step, "images": seen, "seconds": round(run.seconds, 1), **logs})
         if time.monotonic() - saved_at > config.checkpoint_seconds or last_step:
