@@ -5,7 +5,7 @@ Legend: N images, n shown images, L cells, T steps, H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -102,24 +102,33 @@ def render(folder: Path) -> str:
         title="Why an order wins or loses",
         kicker=f"Why an order wins or loses <span>diagnose · {escape(str(found.run.get('body', '?')))}</span>",
         answer=" ".join(_answer(found, order) for order in found.orders),
-        below="<p>In each run one thing was switched, on the same noise. A bar to the right makes the order lose. "
-        "Causes overlap, so bars of the first kind need not sum to the gap; those of the others do.</p>",
+        below="".join(f"<p>{sentence}</p>" for sentence in _below(found)),
         notes=_notes(found),
         footer=f"orderhead · {escape(found.provenance)}",
     )
 
 
 def _answer(found: Diagnosis, order: str) -> str:
-    """One order in a sentence, for example "raster loses to random by +0.78 [+0.50, +1.06] in Frechet distance ..."."""
-    distance, *others = found.families
-    kind = found.kinds(order, distance)[distance.gap]
+    """One order in a sentence, for example "raster loses to random by +0.78 [+0.50, +1.06] in Frechet distance."."""
+    family = found.families[0]
+    kind = found.kinds(order, family)[family.gap]
     said = {"worse": "loses to random by", "better": "beats random by", "open": "is not told from random:"}[kind]
-    sentence = f'<em class="{kind}">{escape(order)}</em> {said} {_told(found, order, distance, distance.gap)}'
-    sentence += f" in {escape(distance.unit)}{_made(found, order, distance)}"
-    for family in others:
-        sentence += f"; by {_told(found, order, family, family.gap)} in {escape(family.unit)}"
-        sentence += _made(found, order, family)
-    return sentence + "."
+    gap = f"{_told(found, order, family, family.gap)} in {escape(family.unit)}"
+    return f'<em class="{kind}">{escape(order)}</em> {said} {gap}{_made(found, order, family)}.'
+
+
+def _below(found: Diagnosis) -> Iterator[str]:
+    """What the other families say of each order, and how to read the bars."""
+    for order in found.orders:
+        said = [
+            f"{_told(found, order, family, family.gap)} in {escape(family.unit)}{_made(found, order, family)}"
+            for family in found.families[1:]
+        ]
+        yield f"{escape(order)} against random: {'; '.join(said)}."
+    yield (
+        "In each run one thing was switched, on the same noise. A bar to the right makes the order lose. Causes "
+        "overlap, so bars of the first kind need not sum to the gap; those of the others do."
+    )
 
 
 def _made(found: Diagnosis, order: str, family: Family) -> str:

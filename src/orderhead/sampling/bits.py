@@ -37,7 +37,7 @@ class BitsRecorder:
     body: MAR
     bits_BL: Tensor
     step_BL: Tensor
-    levels: int = LEVELS
+    levels: int
 
     def __call__(self, state: DecodeState, where_BL: Tensor) -> None:
         assert state.z_BLD is not None
@@ -55,11 +55,12 @@ class BitsRecorder:
 
 @torch.no_grad()
 def image_bits(
-    settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, real_BLC: Tensor
+    settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, real_BLC: Tensor, levels: int = LEVELS
 ) -> tuple[Tensor, Tensor]:
     """Bits of each cell of real images (B, L, C) revealed in the settings' order, and its step; (B, L) each.
 
-    No guidance: this is about the body's own conditionals. ValueError as for `Settings.check`.
+    No guidance: this is about the body's own conditionals. `levels` timesteps a cell, at most 1000. ValueError as for
+    `Settings.check`.
     """
     settings = replace(settings, cfg_scale=1.0)
     settings.check(body)
@@ -67,7 +68,7 @@ def image_bits(
     grid, counts = body.grid, settings.counts(body.grid.L)
     start = DecodeState.start(grid, body.config.channels, labels_B, index_B, counts, Paired(settings.seed))
     bits_BL = torch.zeros(len(labels_B), grid.L, device=body.device)
-    recorder = BitsRecorder(body, bits_BL, torch.zeros_like(bits_BL, dtype=torch.long))
+    recorder = BitsRecorder(body, bits_BL, torch.zeros_like(bits_BL, dtype=torch.long), levels)
     asked = rescore_steps(settings.rescores(), len(counts))
     decode(start, plain(body), settings.policy(), given_draw(real_BLC.to(body.device)), recorder, asked)
     return recorder.bits_BL, recorder.step_BL

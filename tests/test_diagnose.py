@@ -1,0 +1,236 @@
+"""Why an order loses: bits against a world with a closed form, switches against what they must leave alone, the run."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from worlds import bare_body, fashion_body, few_real_images, one_line
+
+from orderhead.body.diffusion import Diffusion, bound_terms, loss_terms
+from orderhead.cli import main
+from orderhead.core.grid import Grid
+from orderhead.core.rng import Paired, torch_generator
+from orderhead.data import fashion
+from orderhead.metrics.intervals import contrast, paired
+from orderhead.metrics.statistic import Statistic
+from orderhead.metrics.tokens import token_distance
+from orderhead.orders.policy import POLICIES, Shifted
+from orderhead.orders.state import DecodeState
+from orderhead.report import build
+from orderhead.sampling.bits import image_bits
+from orderhead.sampling.sample import Settings, inject, run
+from orderhead.studies import diagnose as diagnosing
+from orderhead.studies.causes import ARMS, BITS, DISTANCE, TOKENS, possible
+
+RHO = 0.6
+
+
+class GaussianBody(torch.nn.Module):
+    """The exact conditionals of four equally correlated Gaussian cells: what a body without mismatch would say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grid, self.device = Grid(2, 2), torch.device("cpu")
+        self.config = SimpleNamespace(channels=1, token_bound=math.inf)
+
+    def predict(self, tokens_BLC, mask_BL, labels_B):
+        """Mean and variance of each cell given the visible ones, (B, L, 2)."""
+        k_B = (~mask_BL).sum(1, keepdim=True).float()
+        weight = RHO / (1 + (k_B - 1).clamp(min=0) * RHO)
+        mean = weight * (tokens_BLC[..., 0] * ~mask_BL).sum(1, keepdim=True)
+        variance = 1 - k_B * weight * RHO
+        return torch.stack([mean, variance], -1).expand(-1, 4, -1)
+
+    def denoise(self, x_N1, t_N, z_N2):
+        """The best epsilon and the true reverse variance, as the share between the two that the head learns."""
+        process, (mean, variance) = Diffusion.cosine(), z_N2[:, None].unbind(-1)
+        pick = lambda table: torch.from_numpy(table).float()[t_N][:, None]  # noqa: E731
+        signal = pick(process.alpha_bar_K)
+        total = signal * variance + 1 - signal
+        epsilon = (1 - signal).sqrt() * (x_N1 - signal.sqrt() * mean) / total
+        reverse = pick(process.posterior_log_var_K).exp()
+        reverse = reverse + pick(process.posterior_mean_x0_K) ** 2 * variance * (1 - signal) / total
+        low, high = pick(process.posterior_log_var_K), pick(np.log(process.beta_K))
+        return torch.cat([epsilon, 2 * (reverse.log() - low) / (high - low) - 1], 1)
+
+
+@pytest.fixture(scope="module")
+def gaussian() -> tuple[GaussianBody, torch.Tensor]:
+    correlation = torch.full((4, 4), RHO).fill_diagonal_(1.0)
+    draws = torch.randn(3000, 4, generator=torch_generator(0)) @ torch.linalg.cholesky(correlation).T
+    return GaussianBody(), draws[..., None]
+
+
+def _bits(gaussian, levels: int, **settings) -> torch.Tensor:
+    body, real = gaussian
+    index = torch.arange(len(real))
+    return image_bits(Settings(**{"steps": 4} | settings), body, torch.zeros_like(index), index, real, levels)[0].sum(1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("levels", "within"), [(1000, 0.05), (32, 0.15)])
+def test_the_chain_rule_holds_for_a_body_whose_conditionals_fit_together(gaussian, levels, within):
+    single = {order: _bits(gaussian, levels, order=order, schedule="one_by_one") for order in ("raster", "random")}
+    gap = single["raster"] - single["random"]
+    assert gap.mean().abs() < 4 * gap.std() / math.sqrt(len(gap))
+    assert gap.mean().abs() < within
+
+
+@pytest.mark.parametrize("levels", [1000, 32])
+def test_what_a_step_ignores_is_the_cells_total_correlation(gaussian, levels):
+    """Second source: -1/2 log2 det of the correlation matrix."""
+    together = _bits(gaussian, levels, order="raster", steps=1) - _bits(gaussian, levels, schedule="one_by_one")
+    expected = -0.5 * math.log2((1 - RHO) ** 3 * (1 + 3 * RHO))
+    assert together.mean().item() == pytest.approx(expected, abs=0.12)
+
+
+def test_the_bound_is_what_the_training_loss_adds_to_the_mean_squared_error():
+    x0, noise = (torch.randn(50, 3, generator=torch_generator(k)) for k in (0, 1))
+    t = torch.arange(0, 1000, 20)
+
+    def denoise(x, t_N):
+        return torch.cat([0.9 * x, 0.1 * x], 1)
+
+    process = Diffusion.cosine()
+    signal = torch.from_numpy(process.alpha_bar_K).float()[t][:, None]
+    mse = (0.9 * (signal.sqrt() * x0 + (1 - signal).sqrt() * noise) - noise).square().mean(1)
+    both = loss_terms(process, denoise, x0, t, noise), bound_terms(process, denoise, x0, t, noise)
+    torch.testing.assert_close(both[0] - mse, both[1] / 3, rtol=1e-4, atol=1e-4)
+
+
+def _state(B: int, grid: Grid) -> DecodeState:
+    return DecodeState.start(grid, 1, torch.zeros(B).long(), torch.arange(B), (grid.L,), Paired(0))
+
+
+def test_a_shifted_order_is_the_order_moved_and_starts_anywhere():
+    grid, state = Grid(3, 4), _state(400, Grid(3, 4))
+    plain, moved = POLICIES["raster"](state), Shifted(POLICIES["raster"])(state)
+    rolled = {(r, c): plain[0].view(3, 4).roll((r, c), (0, 1)).flatten() for r in range(grid.h) for c in range(grid.w)}
+    shifts = [next(shift for shift, scores in rolled.items() if scores.equal(row)) for row in moved]
+    counts = np.array([shifts.count(shift) for shift in rolled])
+    assert ((counts - 400 / 12) ** 2 / (400 / 12)).sum() < 28  # chi-square, 11 degrees of freedom, p = 0.003
+    assert Shifted(POLICIES["raster"])(state).equal(moved)
+
+
+def test_injecting_an_order_s_own_samples_changes_nothing():
+    body, labels, index = bare_body(), torch.tensor([0, 1, 2]), torch.arange(3)
+    settings = Settings("raster", steps=4, denoise_steps=3, cfg_scale=2.0)
+    own = run(settings, body, labels, index)
+    again = inject(settings, body, labels, index, own.tokens_BLC)
+    torch.testing.assert_close(again.tokens_BLC, own.tokens_BLC)
+    assert (again.trace.order_BL == own.trace.order_BL).all()
+    other = inject(settings, body, labels, index, own.tokens_BLC + 1)
+    first = settings.counts(16)[0]
+    cells = own.trace.order_BL[0]
+    torch.testing.assert_close(other.tokens_BLC[0, cells[:first]], own.tokens_BLC[0, cells[:first]])
+    assert not torch.allclose(other.tokens_BLC[0, cells[first:]], own.tokens_BLC[0, cells[first:]])
+
+
+def test_a_contrast_of_two_is_a_paired_difference():
+    rng = np.random.default_rng(0)
+    a, b = (Statistic.mean(rng.standard_normal(40) + k) for k in (0, 1))
+    labels = np.arange(40) % 4
+    assert contrast([(1.0, a), (-1.0, b)], labels) == paired(a, b, labels)
+    with pytest.raises(ValueError, match="a contrast needs the same images, got 40 and 41"):
+        contrast([(1.0, a), (1.0, Statistic.mean(rng.standard_normal(41)))])
+
+
+def test_the_distance_of_tokens_is_the_squared_shift_of_each_cell():
+    tokens = np.random.default_rng(0).standard_normal((60, 5, 3))
+    assert token_distance(tokens, tokens).value == pytest.approx(0, abs=1e-9)
+    moved = token_distance(tokens + np.array([0.5, 0, 0]), tokens)
+    assert moved.value == pytest.approx(0.25)
+    shuffled = np.stack([np.random.default_rng(k).permutation(tokens[:, k]) for k in range(5)], 1)
+    assert token_distance(shuffled, tokens).value == pytest.approx(0, abs=1e-9)  # which cells go together is not read
+
+
+def test_shares_sum_to_the_gap_where_they_are_said_to():
+    for family in (TOKENS, BITS):
+        gap, *rest = (cause.weights for cause in family.values())
+        assert {arm: sum(w.get(arm, 0.0) for w in rest) for arm in ARMS} == {a: gap.get(a, 0.0) for a in ARMS}
+    for cause in (*DISTANCE.values(), *TOKENS.values(), *BITS.values()):
+        assert sum(cause.weights.values()) == 0
+        assert cause.weights.keys() <= ARMS.keys()
+
+
+def test_a_switch_changes_what_it_names_and_no_more():
+    settings = Settings("learned_slow", steps=4, head="fashion-aligned", cfg_scale=2.0)
+    changed = {name: arm.switch(settings) for name, arm in ARMS.items()}
+    assert changed["equalized"] == replace(settings, cfg_schedule="equalized")
+    assert changed["one a step"] == replace(settings, schedule="one_by_one")
+    assert changed["shifted"].rescores() == "slow"
+    assert isinstance(changed["shifted"].order, Shifted)
+    assert possible(replace(settings, cfg_schedule="constant"))[1]
+    assert "guidance" not in possible(replace(settings, cfg_scale=1.0))[0]
+
+
+# ---------------------------------------------------------------- the run
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.setenv("ORDERHEAD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
+    few_real_images()
+    settings = {"steps": 4, "denoise_steps": 2, "cfg_scale": 2.0}
+    return {"body": str(fashion_body(tmp_path)), "images": 10, **settings}
+
+
+def _numbers(out) -> dict:
+    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    return {(r["row"], r["metric"]): r["value"] for r in lines}
+
+
+def test_an_order_is_taken_apart_and_another_joins_it(tmp_path, world, monkeypatch):
+    out = tmp_path / "out"
+    diagnosing.diagnose(out, orders=["raster"], **world)
+    first = _numbers(out)
+    bits, tokens = ([first["raster", c] for c in family] for family in (BITS, TOKENS))
+    assert bits[0] == pytest.approx(bits[1] + bits[2])
+    assert tokens[0] == pytest.approx(tokens[1] + tokens[2])
+    sampled = []
+    write = diagnosing.stream.write
+    monkeypatch.setattr(diagnosing.stream, "write", lambda s, *a, **k: sampled.append(k["title"]) or write(s, *a, **k))
+    diagnosing.diagnose(out, orders=["raster"], **world)
+    assert not sampled
+    (out / "results.jsonl").unlink()
+    diagnosing.diagnose(out, orders=["raster", "random_apart"], **world)
+    assert {k: v for k, v in _numbers(out).items() if k[0] == "raster"} == first
+    page = build(out).read_text()
+    assert re.findall(r'<section id="[^"]+" aria-labelledby="[^"]+"><h2 id="[^"]+">([^<]+)', page) == [
+        "raster", "random_apart", "Protocol"
+    ]  # fmt: skip
+    assert page.count('class="cause ') == 2 * (len(DISTANCE) + len(TOKENS) + len(BITS))
+    assert page.count("<polyline") == 4
+    with pytest.raises(ValueError, match="holds a run with other settings"):
+        diagnosing.diagnose(out, orders=["raster"], **world | {"steps": 5})
+
+
+def test_damaged_pictures_and_curves_are_left_out(tmp_path, world):
+    out = tmp_path / "out"
+    diagnosing.diagnose(out, orders=["raster"], **world)
+    whole = build(out).read_text()
+    for path in (*out.glob("bits/*"), *out.glob("judged/*")):
+        path.write_bytes(b"no")
+    damaged = build(out).read_text()
+    assert ("<polyline" in whole, "<polyline" in damaged) == (True, False)
+    assert ("strips" in whole.split("</style>")[1], "strips" in damaged.split("</style>")[1]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--order", "random"], "a diagnosis is of an order that is not random"),
+        (["--order", "rastr"], "unknown order 'rastr'; did you mean 'raster'"),
+        (["--order", "raster", "--images", "3"], "at least 5 images an arm, got 3"),
+        (["--order", "raster", "--images", "20000"], "a real image of the right class for each of 20000 images"),
+    ],
+)
+def test_what_cannot_be_taken_apart_is_told_in_one_line(words, says, tmp_path, capsys):
+    assert main(["diagnose", *words, "--out", str(tmp_path / "out")]) == 2
+    assert says in one_line(capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
