@@ -167,6 +167,16 @@ def study(folder: Path, heads: int = 2, **changes: object) -> Path:
     return folder
 
 
+def training_log(folder: Path, row: str, points: int) -> None:
+    """What training that row's head has logged."""
+    path = folder / "heads" / row / "log.jsonl"
+    path.parent.mkdir(parents=True)
+    logged = [
+        {"images": 64 * k, "diffusion": 0.2 / k, "order": 0.1, "score_std": 0.5 * k} for k in range(1, points + 1)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in logged))
+
+
 def _write(path: Path, **arrays: np.ndarray) -> None:
     path.parent.mkdir(exist_ok=True)
     np.savez_compressed(path.with_name(f"{path.name}.npz"), **arrays)

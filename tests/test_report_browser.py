@@ -225,3 +225,13 @@ def test_another_head_and_another_image_of_the_modes(browser: sync_api.Browser, 
     assert page.locator(".modes:visible").count() == 1
     assert not page.locator("#modes-head").is_visible()
     context.close()
+
+
+def test_pointing_at_a_training_curve_leaves_the_others_alone(browser: sync_api.Browser, tmp_path: Path) -> None:
+    folder = report_fixture.study(tmp_path)
+    for row in "ab":
+        report_fixture.training_log(folder, row, 40)
+    for page in opened(browser, build(folder).as_uri()):
+        page.locator("#training .tag[data-order=b]").first.hover()
+        assert page.locator("#training .line.hot[data-order=b]").count() == 3
+        assert page.locator("#curves .focus, #curves .hot").count() == 0

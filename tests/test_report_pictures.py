@@ -122,3 +122,15 @@ def test_training_is_drawn_where_heads_were_trained(tmp_path: Path) -> None:
     assert 'id="training"' in page
     assert "one line for each of 1 rows" in page
     assert training.logs(folder)["a"]["score_std"].tolist() == [0.5, 1.5]
+
+
+def test_a_single_logged_point_can_be_seen(tmp_path: Path) -> None:
+    """A line of one point would not be drawn; the stroke ends where the point is."""
+    folder = report_fixture.make(tmp_path, measured=1)
+    report_fixture.training_log(folder, "a", 1)
+    page = render(load(folder), folder)
+    lines = re.findall(r'points="([^"]+)"', page[page.index('id="training"') : page.index('id="protocol"')])
+    assert len(lines) == 3
+    for points in lines:
+        start, end = (tuple(map(float, point.split(","))) for point in points.split())
+        assert start == (end[0] - draw.STROKE, end[1])

@@ -92,6 +92,9 @@ def forest_axis(scale: Scale) -> str:
     )
 
 
+STROKE = 4
+
+
 @dataclass(frozen=True)
 class Line:
     """One order's curve: x, y of equal length, and the class that colours it."""
@@ -123,8 +126,11 @@ class Frame:
         return Scale(0, self.top, self.height - self.bottom, 8)
 
     def points(self, x: np.ndarray, y: np.ndarray) -> str:
-        sx, sy = self.x, self.y
-        return " ".join(f"{sx(a):g},{sy(b):g}" for a, b in zip(x, y, strict=True))
+        """The places of a line; a single point, of which SVG draws nothing, becomes a short stroke that ends there."""
+        places = [(self.x(a), self.y(b)) for a, b in zip(x, y, strict=True)]
+        if len(places) == 1:
+            places = [(places[0][0] - STROKE, places[0][1]), *places]
+        return " ".join(f"{a:g},{b:g}" for a, b in places)
 
     def axes(self) -> str:
         sx, sy = self.x, self.y

@@ -214,7 +214,8 @@ def said(scores_NRL: np.ndarray) -> str:
     if len(spread_R) == 1:
         return f"Standard deviation of the scores over cells: {number(spread_R[0])}."
     first, last = number(spread_R[0]), number(spread_R[-1])
+    turned = f"{number(100 * rank_change(scores_NRL).mean(), 0)}\N{NO-BREAK SPACE}%"
     return (
         f"Standard deviation of the scores over cells: {first} when first asked, {last} at last. From one asking to "
-        f"the next the ranking moves by {number(100 * rank_change(scores_NRL).mean(), 0)} % of the way to its reverse."
+        f"the next the ranking moves by {turned} of the way to its reverse."
     )

@@ -45,16 +45,16 @@
   });
 
   // ---- curves: read the nearest line; keep pressed names in front
-  const wide = one(".wide"), keys = all(".keys button");
+  const wides = all(".wide"), keys = all(".keys button");
   const pinned = () => new Set(keys.filter((k) => k.getAttribute("aria-pressed") === "true").map((k) => k.dataset.order));
   function highlight(order) {
-    if (!wide) return;
     const chosen = pinned();
     if (order) chosen.add(order);
-    wide.classList.toggle("focus", chosen.size > 0);
-    all("[data-order]", wide).forEach((part) => {
-      part.classList.toggle("hot", chosen.has(part.dataset.order));
-      if (part.matches(".line.hot")) one(".at", part.parentNode).before(part);
+    wides.forEach((wide) => { // a section fades the others only where it has a line of that name
+      const parts = all("[data-order]", wide);
+      parts.forEach((part) => part.classList.toggle("hot", chosen.has(part.dataset.order)));
+      wide.classList.toggle("focus", parts.some((part) => part.matches(".hot")));
+      all(".line.hot", wide).forEach((line) => one(".at", line.parentNode).before(line));
     });
   }
   all(".tag").forEach((tag) => {
