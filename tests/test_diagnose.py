@@ -3,7 +3,9 @@
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -67,12 +69,12 @@ def gaussian() -> tuple[GaussianBody, torch.Tensor]:
 
 
 def _bits(gaussian, levels: int, **settings) -> torch.Tensor:
-    body, real = gaussian
+    body, real = gaussian[0], gaussian[1][: 64_000 // levels * 10]
     index = torch.arange(len(real))
     return image_bits(Settings(**{"steps": 4} | settings), body, torch.zeros_like(index), index, real, levels)[0].sum(1)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("levels", "within"), [(1000, 0.05), (32, 0.15)])
+@pytest.mark.parametrize(("levels", "within"), [(1000, 0.15), (32, 0.15)])
 def test_the_chain_rule_holds_for_a_body_whose_conditionals_fit_together(gaussian, levels, within):
     single = {order: _bits(gaussian, levels, order=order, schedule="one_by_one") for order in ("raster", "random")}
     gap = single["raster"] - single["random"]
@@ -171,13 +173,27 @@ def test_a_switch_changes_what_it_names_and_no_more():
 # ---------------------------------------------------------------- the run
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A small untrained body, few real images, and raster taken apart on them in `home/out`."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORDERHEAD_CACHE", str(home / "cache"))
+        patch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
+        few_real_images()
+        fashion_body(home)
+        diagnosing.diagnose(home / "out", orders=["raster"], **_settings(home))
+        yield home
+
+
+def _settings(home) -> dict:
+    return {"body": str(home / "body"), "images": 10, "steps": 4, "denoise_steps": 2, "cfg_scale": 2.0}
+
+
 @pytest.fixture
-def world(tmp_path, monkeypatch):
-    monkeypatch.setenv("ORDERHEAD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
-    few_real_images()
-    settings = {"steps": 4, "denoise_steps": 2, "cfg_scale": 2.0}
-    return {"body": str(fashion_body(tmp_path)), "images": 10, **settings}
+def out(home, tmp_path):
+    """A copy of what was measured."""
+    return Path(shutil.copytree(home / "out", tmp_path / "out"))
 
 
 def _numbers(out) -> dict:
@@ -185,9 +201,8 @@ def _numbers(out) -> dict:
     return {(r["row"], r["metric"]): r["value"] for r in lines}
 
 
-def test_an_order_is_taken_apart_and_another_joins_it(tmp_path, world, monkeypatch):
-    out = tmp_path / "out"
-    diagnosing.diagnose(out, orders=["raster"], **world)
+def test_an_order_is_taken_apart_and_another_joins_it(home, out, monkeypatch):
+    world = _settings(home)
     first = _numbers(out)
     bits, tokens = ([first["raster", c] for c in family] for family in (BITS, TOKENS))
     assert bits[0] == pytest.approx(bits[1] + bits[2])
@@ -210,9 +225,7 @@ def test_an_order_is_taken_apart_and_another_joins_it(tmp_path, world, monkeypat
         diagnosing.diagnose(out, orders=["raster"], **world | {"steps": 5})
 
 
-def test_damaged_pictures_and_curves_are_left_out(tmp_path, world):
-    out = tmp_path / "out"
-    diagnosing.diagnose(out, orders=["raster"], **world)
+def test_damaged_pictures_and_curves_are_left_out(out):
     whole = build(out).read_text()
     for path in (*out.glob("bits/*"), *out.glob("judged/*")):
         path.write_bytes(b"no")

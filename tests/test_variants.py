@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ttest_rel
 from worlds import fashion_body, few_real_images
 
 from orderhead.core.results import Result, append
@@ -154,6 +155,22 @@ def test_rows_that_differ_by_chance_are_not_called_different():
     rng = np.random.default_rng(1)
     chance = {str(k): rng.standard_normal(3).tolist() for k in range(8)}
     apart = {name: [x + 5 * k for x in runs] for k, (name, runs) in enumerate(chance.items())}
-    assert "no evidence that they differ" in seeds.between(chance)
-    assert seeds.between(apart).endswith(", they differ.")
-    assert seeds.agreement(apart) == ["Spearman's correlation of the rows' ranking from run to run: 1.00, 1.00, 1.00."]
+    assert "no evidence that rows differ" in seeds.between(chance)
+    assert ", they differ; " in seeds.between(apart)
+    assert seeds.between(apart).endswith("ranking from run to run 1.00, 1.00, 1.00.")
+    moved = {name: [x + 100 * k for k, x in enumerate(runs)] for name, runs in chance.items()}
+    said = [seeds.between(values).partition("rows against")[2].partition("; ")[0] for values in (chance, moved)]
+    assert said[0] == said[1]  # what moves all rows of a run is no difference between rows
+
+
+def test_two_runs_are_judged_as_by_paired_differences():
+    """Second source: with a third row half-way between two, F is the square of their paired t."""
+    rng = np.random.default_rng(2)
+    a, b = rng.standard_normal(6), rng.standard_normal(6) + 1
+    third = (a + b) / 2
+    found = seeds.between({"a": a.tolist(), "b": b.tolist(), "c": third.tolist()})
+    table = np.array([a, b, third])
+    rest = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+    F = 6 * table.mean(1).var(ddof=1) / ((rest**2).sum() / 10)
+    assert f"F = {F:.1f}" in found
+    assert pytest.approx(ttest_rel(a, b).statistic ** 2) == F

@@ -18,6 +18,15 @@ def reported() -> dict[str, float | None]:
     return {f"{name}-{mode}": row.reported.get(mode) for name, row in VARIANTS.items() for mode in row.modes}
 
 
+def on_frozen_body(arm: str) -> bool:
+    """Was the arm's head trained beside a body that stayed as it was?"""
+    return VARIANTS[_row(arm)].body_mode == "frozen"
+
+
+def _row(arm: str) -> str:
+    return next(name for name, row in VARIANTS.items() if arm in {f"{name}-{mode}" for mode in row.modes})
+
+
 Difference = tuple[float, tuple[float, float] | None]
 """A Frechet distance minus random's, and its 95 % interval."""
 
@@ -43,7 +52,7 @@ def _is_distance(metric: str) -> bool:
 
 
 def _line(arm: str, value: float, ci: tuple[float, float] | None, told: float | None) -> str:
-    name = next(name for name, row in VARIANTS.items() if arm in {f"{name}-{mode}" for mode in row.modes})
+    name = _row(arm)
     interval, said = "", ""
     if ci:
         lo, hi = ci

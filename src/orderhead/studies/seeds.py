@@ -10,21 +10,23 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import f_oneway, spearmanr, t
+from scipy.stats import f, spearmanr, t
 
 from orderhead.core.files import write_text
-from orderhead.studies.beside import Difference, differences, table
+from orderhead.studies.beside import Difference, differences, on_frozen_body, table
 
 
 def pool(out: Path, folders: Sequence[Path]) -> Path:
     """Write `out/table.md`: each row's mean over the runs in `folders`, and whether rows differ by more than runs do.
 
-    Rows that are missing in a run are left out. ValueError where a run has no results.
+    Arms that are missing in a run are left out. ValueError where a run has no results.
     """
     runs = [differences(folder) for folder in folders]
     rows = [row for row in runs[0] if all(row in run for run in runs)]
     values = {row: [run[row][0] for run in runs] for row in rows}
-    write_text(out / "table.md", "\n".join([table(pooled(values)), between(values), *agreement(values), ""]))
+    frozen = {row: runs for row, runs in values.items() if on_frozen_body(row)}
+    said = [f"All arms: {between(values)}", "", f"Arms on the frozen body: {between(frozen)}", ""]
+    write_text(out / "table.md", "\n".join([table(pooled(values)), *said]))
     return out / "table.md"
 
 
@@ -42,19 +44,21 @@ def pooled(values: Mapping[str, Sequence[float]]) -> dict[str, Difference]:
 
 
 def between(values: Mapping[str, Sequence[float]]) -> str:
-    """The analysis of variance: do the rows differ by more than the runs of one row?"""
-    if len(values) < 2:
-        return ""
-    F, p = f_oneway(*values.values())
-    spread = np.sqrt(np.var(list(values.values()), axis=1, ddof=1).mean())
-    said = "they differ" if p < 0.05 else "no evidence that they differ"
-    return f"Rows against runs of one row (standard deviation {spread:.2f}): F = {F:.1f}, p = {p:.2g}, {said}."
+    """Do rows differ by more than the runs of one row, and what is one run's ranking worth?
 
-
-def agreement(values: Mapping[str, Sequence[float]]) -> list[str]:
-    """Spearman's correlation of the ranking of rows between each two runs: what a single run's ranking is worth."""
+    Analysis of variance with runs as blocks: rows of one run share random's images, whose luck moves them all.
+    """
     if len(values) < 3:
-        return []
-    runs_SR = np.array(list(values.values())).T
-    told = ", ".join(f"{rho:.2f}" for rho, _ in (spearmanr(a, b) for a, b in combinations(runs_SR, 2)))
-    return [f"Spearman's correlation of the rows' ranking from run to run: {told}."]
+        return "too few to compare."
+    table_RS = np.array(list(values.values()))
+    R, S = table_RS.shape
+    row_R1, run_S = table_RS.mean(1, keepdims=True), table_RS.mean(0)
+    rest = ((table_RS - row_R1 - run_S + table_RS.mean()) ** 2).sum() / ((R - 1) * (S - 1))
+    F = S * row_R1.var(ddof=1) / rest
+    p = f.sf(F, R - 1, (R - 1) * (S - 1))
+    rhos = ", ".join(f"{rho:.2f}" for rho, _ in (spearmanr(a, b) for a, b in combinations(table_RS.T, 2)))
+    said = "they differ" if p < 0.05 else "no evidence that rows differ"
+    return (
+        f"mean {table_RS.mean():+.2f}; rows against runs of one row (standard deviation {np.sqrt(rest):.2f}) "
+        f"F = {F:.1f}, p = {p:.2g}, {said}; Spearman's correlation of the ranking from run to run {rhos}."
+    )
