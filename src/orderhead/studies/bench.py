@@ -105,6 +105,7 @@ def _row(mode: str, mine: list[float], random: list[float], own: list[float], se
     inside = statistics.median(a / (a - head) for a, head in zip(mine, own, strict=True))
     return {
         "mode": mode, "inside": round(inside, 4), "ratio": round(statistics.median(ratios), 4),
-        "least": round(ratios[0], 4), "greatest": round(ratios[-1], 4), "rounds": len(ratios), "size": setting.size, "steps": setting.steps,
-        "denoise_steps": setting.denoise_steps, "batch": setting.batch, "threads": torch.get_num_threads(),
+        "least": round(ratios[0], 4), "greatest": round(ratios[-1], 4), "rounds": len(ratios), "size": setting.size,
+        "steps": setting.steps, "denoise_steps": setting.denoise_steps, "batch": setting.batch,
+        "threads": torch.get_num_threads(),
     }  # fmt: skip
