@@ -8,23 +8,23 @@ from pathlib import Path
 from scipy.stats import spearmanr
 
 from orderhead.core import results
-from orderhead.training.variants import VARIANTS
+from orderhead.training.variants import HEAD_RECIPES
 
 DOCUMENT_RANDOM = 2.33  # FID-50K of random order at 64 steps, the document's section 2
 
 
 def reported() -> dict[str, float | None]:
     """Arm (row and mode) -> the document's FID-50K; None where it has no number."""
-    return {f"{name}-{mode}": row.reported.get(mode) for name, row in VARIANTS.items() for mode in row.modes}
+    return {f"{name}-{mode}": row.reported.get(mode) for name, row in HEAD_RECIPES.items() for mode in row.modes}
 
 
 def on_frozen_body(arm: str) -> bool:
     """Was the arm's head trained beside a body that stayed as it was?"""
-    return VARIANTS[_row(arm)].body_mode == "frozen"
+    return HEAD_RECIPES[_row(arm)].body_mode == "frozen"
 
 
 def _row(arm: str) -> str:
-    return next(name for name, row in VARIANTS.items() if arm in {f"{name}-{mode}" for mode in row.modes})
+    return next(name for name, row in HEAD_RECIPES.items() if arm in {f"{name}-{mode}" for mode in row.modes})
 
 
 Difference = tuple[float, tuple[float, float] | None]

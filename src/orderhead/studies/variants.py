@@ -22,7 +22,7 @@ from orderhead.studies.plan import Plan
 from orderhead.studies.worlds import World
 from orderhead.training.ground import ground_at, ground_body
 from orderhead.training.recipes import run_recipe
-from orderhead.training.variants import VARIANTS
+from orderhead.training.variants import HEAD_RECIPES, VARIANTS
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ SCALES: Mapping[str, Scale] = {
 
 
 def variants(plan: Plan) -> Path:
-    """Train the rows (all, or those named) and measure each in the modes in which the document evaluated it.
+    """Train the document's rows, or those named (ours too), and measure each in the modes in which it evaluated them.
 
     ValueError for an unknown row or scale, and for `full` without a ground.
     """
     size = lookup("scale", plan.scale, SCALES)
     for name in plan.only:
-        lookup("row", name, VARIANTS)
+        lookup("row", name, HEAD_RECIPES)
     run = _baseline(plan, size)
     execute(run)
     for name in plan.only or VARIANTS:
@@ -76,7 +76,7 @@ def _baseline(plan: Plan, size: Scale) -> Comparison:
 
 def _arms(run: Comparison, name: str, folder: Path) -> dict[str, Arm]:
     """A trained row's arms, one a mode; on its own body where that was trained too."""
-    row = VARIANTS[name]
+    row = HEAD_RECIPES[name]
     body = load_body(str(folder / "body")).to(run.body.device) if row.body_mode == "full" else None
     learned = replace(run.settings, order="learned", head=str(folder))
     return {f"{name}-{mode}": Arm(replace(learned, rescore=mode), body) for mode in row.modes}
