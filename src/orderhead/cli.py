@@ -321,7 +321,7 @@ def diagnose(
     order: Annotated[str, arg(metavar="A,B,...")],
     images: OptionalInt = None,
     sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
-    judging: OmitArgPrefixes[JudgingOptions] = JudgingOptions(),
+    judging: OmitArgPrefixes[JudgeOptions] = JudgeOptions(),
     tokenizer: str = "auto",
     out: str,
 ) -> None:

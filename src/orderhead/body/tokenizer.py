@@ -79,8 +79,8 @@ class KLTokenizer(nn.Module, PyTorchModelHubMixin):
         return self.config.grid
 
     def moments(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the latents, (B, C, h, w) each, not scaled."""
-        posterior = self.vae.encode(images_BCHW).latent_dist  # type: ignore[union-attr]
+        """Mean and log-variance of the latents, (B, C, h, w) each, not scaled, where the tokenizer is."""
+        posterior = self.vae.encode(images_BCHW.to(next(self.parameters()).device)).latent_dist  # type: ignore[union-attr]
         return posterior.mean, posterior.logvar
 
     def encode(self, images_BCHW: Tensor) -> Tensor:

@@ -51,10 +51,14 @@ class Diagnosis:
     def orders(self) -> list[str]:
         return [order for order in self.run["orders"] if order in self.numbers]
 
+    def causes(self, order: str, family: Family) -> list[str]:
+        """The family's causes that were told apart for the order."""
+        return [cause for cause in family.causes if cause in self.numbers[order]]
+
     def kinds(self, order: str, family: Family) -> dict[str, str]:
         """Metric -> worse (it makes the order lose), better, or open. The causes of a family are judged together."""
         numbers, classes = self.numbers[order], int(self.run.get("classes", 1))
-        gap, *rest = family.causes
+        gap, *rest = self.causes(order, family)
         kinds = {}
         for judged in ([gap], rest):
             sure = holm([p_value(numbers[c], freedom(numbers[c].n, classes)) for c in judged])
@@ -81,8 +85,9 @@ def load(folder: Path) -> Diagnosis:
     numbers: dict[str, dict[str, Number]] = {}
     for r in lines:
         numbers.setdefault(r.row, {})[r.metric] = Number(r.value, r.ci, r.n)
-    needed = {cause for family in families for cause in family.causes}
-    whole = {order: n for order, n in numbers.items() if needed <= {c for c in n if n[c].ci}}
+    gaps = {family.gap for family in families}
+    numbers = {order: {c: v for c, v in n.items() if v.ci} for order, n in numbers.items()}
+    whole = {order: n for order, n in numbers.items() if gaps <= n.keys()}
     if not whole:
         raise ValueError(f"no order is taken apart in {folder} yet; run the command that made it again")
     dated = sorted({f"{r.date} at commit {r.commit}" for r in lines})
@@ -134,7 +139,9 @@ def _below(found: Diagnosis) -> Iterator[str]:
 def _made(found: Diagnosis, order: str, family: Family) -> str:
     """The causes that are sure to make the order lose, largest first, for example ", of which uneven guidance +0.3"."""
     kinds, numbers = found.kinds(order, family), found.numbers[order]
-    sure = [c for c in family.causes if kinds[c] == "worse" and c != family.gap and not c.startswith("left")]
+    sure = [
+        c for c in found.causes(order, family) if kinds[c] == "worse" and c != family.gap and not c.startswith("left")
+    ]
     sure.sort(key=lambda c: -numbers[c].value)
     made = [f"{family.causes[c][0]} {number(numbers[c].value, family.digits, True)}" for c in sure]
     return f" ({escape(listed(made))})" if made else ""
@@ -166,7 +173,7 @@ def _order(found: Diagnosis, order: str, name: str) -> str:
 def _bars(found: Diagnosis, order: str, family: Family) -> str:
     """A row a cause: title, bar with its interval, value."""
     numbers, kinds, digits = found.numbers[order], found.kinds(order, family), family.digits
-    bounds = [b for cause in family.causes for b in numbers[cause].ci or ()]
+    bounds = [b for cause in found.causes(order, family) for b in numbers[cause].ci or ()]
     lo, hi = min(*bounds, 0.0), max(*bounds, 0.0)
     pad = 0.04 * (hi - lo) or 1.0
     scale = draw.Scale(lo - pad, hi + pad, 0, WIDTH)
@@ -174,7 +181,8 @@ def _bars(found: Diagnosis, order: str, family: Family) -> str:
         f'<div class="cause {kinds[c]}"><div><b>{escape(title)}</b><small>{escape(says)}</small></div>'
         f"{_bar(numbers[c], scale, f'{title}: {_shown(numbers[c], digits)}')}"
         f'<span class="num">{_value(numbers[c], digits)}</span></div>'
-        for c, (title, says) in family.causes.items()
+        for c in found.causes(order, family)
+        for title, says in [family.causes[c]]
     ]
     return f"<figure><figcaption>In {escape(family.unit)}, minus random</figcaption>{''.join(rows)}</figure>"
 
@@ -252,10 +260,15 @@ def _images(path: Path) -> np.ndarray | None:
 
 def _notes(found: Diagnosis) -> str:
     waiting = [order for order in found.run["orders"] if order not in found.numbers]
-    notes = [f"left out: {reason}" for reason in found.run.get("left_out", [])]
+    notes = [f"{order}: left out are {reason}" for order in found.orders for reason in _reasons(found, order)]
     notes += [f"not taken apart yet: {listed(waiting)}; run the same command again to continue"] if waiting else []
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return f'<ul class="notes" role="note">{items}</ul>' if items else ""
+
+
+def _reasons(found: Diagnosis, order: str) -> list[str]:
+    told = found.run.get("left_out") or {}
+    return [str(reason) for reason in told.get(order, [])] if isinstance(told, dict) else []
 
 
 def _protocol(found: Diagnosis) -> str:

@@ -24,14 +24,16 @@ from orderhead.sampling.sampler import decode, given_draw, plain
 from orderhead.sampling.schedule import rescore_steps
 
 LEVELS = 32  # timesteps a cell
+NOBODY = 2**32 - 1  # the number of a cell that no image has
 
 
 @dataclass
 class BitsRecorder:
     """A save that costs each cell when it is revealed: TIMESTEPS times the mean of the bound's terms at M timesteps.
 
-    One timestep from each of M equal spans, the same for every cell; noise is a function of (seed, image, cell,
-    timestep), so that orders differ by their contexts alone.
+    One timestep from each of M equal spans, at a place that is drawn for each image (so the mean is unbiased) and is
+    the same for its cells; it and the noise are functions of (seed, image, cell), so that orders differ by their
+    contexts alone.
     """
 
     body: MAR
@@ -43,8 +45,11 @@ class BitsRecorder:
         assert state.z_BLD is not None
         row_N, cell_N = where_BL.nonzero(as_tuple=True)
         z_ND, x0_NC, total_N = state.z_BLD[where_BL], state.tokens_BLC[where_BL], 0
+        place_N = torch.special.ndtr(state.rng.noise(state.index_B, torch.full_like(state.index_B, NOBODY), 0, 1))[
+            row_N, 0
+        ]
         for m in range(self.levels):
-            t_N = torch.full_like(cell_N, int((m + 0.5) * TIMESTEPS / self.levels))
+            t_N = ((m + place_N) * TIMESTEPS / self.levels).long().clamp(max=TIMESTEPS - 1)
             noise_NC = state.rng.noise(state.index_B[row_N], cell_N, 1 + m, x0_NC.shape[1])
             total_N = total_N + bound_terms(
                 Diffusion.cosine(), lambda x, t: self.body.denoise(x, t, z_ND), x0_NC, t_N, noise_NC

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from orderhead.orders.learned import LEARNED
 from orderhead.orders.policy import Shifted
+from orderhead.orders.spatial import SCHEDULE_OF
 from orderhead.sampling.sample import Settings
 
 Switch = Callable[[Settings], Settings]
@@ -21,18 +23,20 @@ def as_it_is(settings: Settings) -> Settings:
 
 
 def equalized(settings: Settings) -> Settings:
-    """Every cell's mean guidance is what it gets under random."""
-    return replace(settings, cfg_schedule="equalized")
+    """Every cell's mean guidance is what it gets under random; a schedule other than the linear one stays as it is."""
+    return replace(settings, cfg_schedule="equalized") if settings.cfg_schedule == "linear" else settings
 
 
 def one_a_step(settings: Settings) -> Settings:
-    """No two cells are drawn in the same step."""
+    """No two cells are drawn in the same step; `slow` then asks a head more often."""
     return replace(settings, schedule="one_by_one")
 
 
 def shifted(settings: Settings) -> Settings:
-    """The order starts somewhere else in every image."""
-    return replace(settings, order=Shifted(settings.policy()), rescore=settings.rescores())
+    """The order starts somewhere else in every image, under its own schedule."""
+    own = SCHEDULE_OF.get(settings.order) if isinstance(settings.order, str) else None
+    schedule = own if settings.schedule is None else settings.schedule
+    return replace(settings, order=Shifted(settings.policy()), rescore=settings.rescores(), schedule=schedule)
 
 
 def all_three(settings: Settings) -> Settings:
@@ -78,7 +82,7 @@ DISTANCE: Mapping[str, Cause] = {
     "gap": Cause("the gap to random", "the order's distance minus random's, on the same noise", GAP),
     "guidance": Cause(
         "uneven guidance",
-        "what goes when every cell's mean guidance is what it gets under random",
+        "what goes when every cell's mean guidance is random's; a fixed order's then stays the same over the steps too",
         {"order": 1.0, "equalized": -1.0},
     ),
     "together": Cause(
@@ -128,15 +132,31 @@ BITS: Mapping[str, Cause] = {
 """The same question without sampling or a judge: likelihoods of real images (`sampling.bits`)."""
 
 
-def possible(settings: Settings) -> tuple[dict[str, Cause], list[str]]:
-    """The shares of the distance that can be switched, and what is left out, each with its reason.
+def possible(settings: Settings) -> dict[str, Cause]:
+    """The shares of the distance that can be told apart under an order's settings; `left_out` says why not all."""
+    missing = {name for names, _, holds in _limits(settings) if holds for name in names}
+    return {name: cause for name, cause in DISTANCE.items() if name not in missing}
 
-    Guidance is uneven only where it is linear.
-    """
-    if settings.cfg_scale != 1 and settings.cfg_schedule == "linear":
-        return dict(DISTANCE), []
-    found = {name: cause for name, cause in DISTANCE.items() if name != "guidance"}
-    return found, ["uneven guidance (there is none under these settings)"]
+
+def left_out(settings: Settings) -> list[str]:
+    """What `possible` leaves out, each with its reason."""
+    return [reason for _, reason, holds in _limits(settings) if holds]
+
+
+def _limits(settings: Settings) -> list[tuple[tuple[str, ...], str, bool]]:
+    """Causes, the reason why their switch would not do what it says, and whether that is so here."""
+    again = _is_learned(settings) and settings.rescores() not in (1, "1", "fast")
+    return [
+        (("guidance",), "uneven guidance (it is not linear here)",
+         settings.cfg_scale == 1 or settings.cfg_schedule != "linear"),
+        (("guidance", "diversity", "left"), "guidance, sameness and what is left (a head that is asked again answers "
+         "to what it sees: its guidance is not known beforehand, and moved scores would be another head's)",
+         again),
+    ]  # fmt: skip
+
+
+def _is_learned(settings: Settings) -> bool:
+    return isinstance(settings.order, str) and settings.order in LEARNED
 
 
 def arms_of(causes: Mapping[str, Cause]) -> list[str]:

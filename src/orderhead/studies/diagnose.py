@@ -7,7 +7,9 @@ Legend: N images, L cells, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +23,7 @@ from tqdm import tqdm
 
 from orderhead.body.load import load_body, load_tokenizer, with_tokenizer
 from orderhead.body.mar import MAR
-from orderhead.core import results
+from orderhead.core import dist, results
 from orderhead.core.device import default_device
 from orderhead.core.files import read_json, replacing, write_json
 from orderhead.core.results import Result
@@ -38,11 +40,12 @@ from orderhead.sampling import stream
 from orderhead.sampling.bits import image_bits
 from orderhead.sampling.export import to_uint8
 from orderhead.sampling.sample import Samples, Settings, inject
-from orderhead.studies.causes import ARMS, BITS, TOKENS, Arm, Cause, arms_of, possible
+from orderhead.studies.causes import ARMS, BITS, DISTANCE, TOKENS, Arm, Cause, arms_of, left_out, possible
 from orderhead.studies.rows import SHOWN_IMAGES
 from orderhead.studies.worlds import LEAST_IMAGES, Jury, World, in_turn
 
 BITS_IMAGES = 128  # likelihoods need fewer images than distances
+OTHERS = 4000  # real images that drawn tokens are compared with, at most
 Statistics = Mapping[str, tuple[Statistic, np.ndarray]]
 
 
@@ -68,7 +71,8 @@ class Diagnosis:
         prints = {
             "weights": fingerprint(self.body), "tokenizer": fingerprint(load_tokenizer(self.body.config.tokenizer)),
         }  # fmt: skip
-        return {"body": self.body_name, **prints, "images": self.images, **settings, **self.world.identity}
+        judge = {name: told for name, told in self.world.identity.items() if name != "classifier"}
+        return {"body": self.body_name, **prints, "images": self.images, **settings, **judge}
 
     def identity(self, order: str) -> dict[str, Any]:
         """What else an order's numbers depend on."""
@@ -81,31 +85,44 @@ class Diagnosis:
     @cached_property
     def real_NLC(self) -> Tensor:
         """Tokens of a real image for each generated one, of the same class."""
+        return self._encoded(slice(0, self.images))
+
+    @cached_property
+    def others_MLC(self) -> Tensor:
+        """Tokens of real images that are no contexts, classes in turn: what drawn tokens are compared with."""
+        return self._encoded(slice(self.images, self.images + OTHERS))
+
+    @torch.no_grad()
+    def _encoded(self, rows: slice) -> Tensor:
+        """Tokens of the real images at these places, when classes are taken in turn."""
         real, labels = self.world.real, self.world.labels_M
         assert labels is not None
-        chosen = in_turn(labels)[: self.images].tolist()
-        encode = load_tokenizer(self.body.config.tokenizer).encode
-        with torch.no_grad():
-            return torch.cat([encode(real[i : i + 1]) for i in tqdm(chosen, "encoding", delay=2, leave=False)])
+        tokenizer, chosen = load_tokenizer(self.body.config.tokenizer), in_turn(labels)[rows].tolist()
+        images = (torch.cat([real[i : i + 1] for i in batch]) for batch in _batches(chosen, BATCH))
+        return torch.cat([tokenizer.encode(batch).cpu() for batch in tqdm(images, "encoding", delay=2, leave=False)])
 
     def metric(self, cause: str) -> str:
         """A share's name carries the distance and its number of images: `gap_fd`, `gap_fid5k`."""
         return f"{cause}_{named('fd', self.images, self.world.judge.named)}"
 
+    def metrics(self, order: str) -> list[str]:
+        """The names of all its numbers."""
+        return [*map(self.metric, possible(self.orders[order])), *TOKENS, *BITS]
+
     @property
     def description(self) -> dict[str, Any]:
         """What `run.json` says before anything is measured."""
-        causes, left_out = possible(self.random)
         distance = "FID" if "fd" in self.world.judge.named else "Frechet distance"
         families = [
-            (distance, 2, {self.metric(name): cause for name, cause in causes.items()}),
+            (distance, 2, {self.metric(name): cause for name, cause in DISTANCE.items()}),
             ("distance of a cell's tokens to real ones", 3, TOKENS),
             (f"bits of a real image ({min(self.images, BITS_IMAGES)} images)", 1, BITS),
         ]
         return {
             "study": "diagnose", "title": "Why an order wins or loses", "body": self.body_name,
             "grid": [self.body.grid.h, self.body.grid.w], "images": self.images, "classes": self.body.config.classes,
-            "protocol": self.protocol, "given": dict(self.given), "left_out": left_out,
+            "protocol": self.protocol, "given": dict(self.given),
+            "left_out": {order: left_out(settings) for order, settings in self.orders.items()},
             "arms": {name: arm.random for name, arm in ARMS.items()},
             "families": [
                 {"unit": unit, "digits": digits, "causes": {m: [c.title, c.says] for m, c in told.items()}}
@@ -145,6 +162,8 @@ def diagnose(
     own = {order: replace(base, order=order) for order in orders if order != "random"}
     if not own:
         raise ValueError("a diagnosis is of an order that is not random; name one (`orderhead list orders`)")
+    if dist.world_size() > 1:
+        raise ValueError("a diagnosis runs in one process; start it without torchrun")
     given = {**judging, **({} if tokenizer == "auto" else {"tokenizer": tokenizer})}
     random = replace(base, order="random", head=None, rescore=1)
     run = Diagnosis(Path(out), body, model, own, random, images, World.of(model.config, judging), given)
@@ -152,36 +171,37 @@ def diagnose(
         checked.check(model)
     if not _matching(run.world.labels_M, images, model.config.classes):
         raise ValueError(
-            f"a diagnosis needs a real image of the right class for each of {images} images; give real images in one "
-            "subfolder a class, or fewer --images"
+            f"a diagnosis needs two real images of the right class for each of {images} images; give real images in "
+            "one subfolder a class, or fewer --images"
         )
     return execute(run)
 
 
 def _matching(labels_M: Tensor | None, images: int, classes: int) -> bool:
-    """Are there as many real images of each class as will be generated?"""
+    """Are there as many real images of each class as will be generated, and as many again to compare with?"""
     if labels_M is None:
         return False
-    needed = stream.labels_of(torch.arange(images), classes).bincount(minlength=classes)
+    needed = stream.labels_of(torch.arange(2 * images), classes).bincount(minlength=classes)
     return bool((labels_M.bincount(minlength=classes) >= needed).all())
 
 
 def execute(run: Diagnosis) -> Path:
     """Sample and measure every arm of every order, going on from what the folder holds."""
     _claim(run)
-    jury = Jury.of(run.world, run.images)
     path = run.out / "results.jsonl"
-    done = {r.row for r in results.read(path)} if path.exists() else set()
-    for order in run.orders:
-        if order not in done:  # an order's lines are written at once
+    found = {(r.row, r.metric) for r in results.read(path)} if path.exists() else set()
+    missing = [order for order in run.orders if not {(order, metric) for metric in run.metrics(order)} <= found]
+    if missing:
+        jury = Jury.of(run.world, run.images)
+        for order in missing:
             results.append(path, _lines(run, order, jury))
     return run.out
 
 
 def _lines(run: Diagnosis, order: str, jury: Jury) -> list[Result]:
     """Every number of an order: its shares in distance, in tokens, in bits."""
-    causes, _ = possible(run.random)
-    found = {run.metric(name): e for name, e in _shares(causes, _distances(run, order, jury)).items()}
+    distances = _shares(possible(run.orders[order]), _distances(run, order, jury))
+    found = {run.metric(name): e for name, e in distances.items()}
     found |= _shares(TOKENS, _tokens(run, order)) | _shares(BITS, _likelihoods(run, order))
     protocol = run.protocol | run.identity(order)
     return [Result("diagnose", order, name, e.value, e.ci, e.n, protocol) for name, e in found.items()]
@@ -192,12 +212,13 @@ def _claim(run: Diagnosis) -> None:
     path = run.out / "run.json"
     found = read_json(path) if path.exists() else {}
     heads = {order: run.identity(order) for order in run.orders}
-    before = found.get("heads", {})
+    before, reasons = found.get("heads", {}), found.get("left_out", {})
     changed = [order for order in heads if before.get(order, heads[order]) != heads[order]]
     if path.exists() and ((found.get("study"), found.get("protocol")) != ("diagnose", run.protocol) or changed):
         raise ValueError(f"{run.out} holds a run with other settings; choose another --out, or remove it")
     orders = list(dict.fromkeys([*found.get("orders", []), *run.orders]))
-    write_json(path, found | run.description | {"orders": orders, "heads": before | heads})
+    told = run.description
+    write_json(path, found | told | {"orders": orders, "heads": before | heads, "left_out": reasons | told["left_out"]})
 
 
 def _shares(causes: Mapping[str, Cause], found: Statistics) -> dict[str, Estimate]:
@@ -212,7 +233,7 @@ def _shares(causes: Mapping[str, Cause], found: Statistics) -> dict[str, Estimat
 def _distances(run: Diagnosis, order: str, jury: Jury) -> Statistics:
     """Each arm's Frechet distance."""
     found = {}
-    for name in tqdm(arms_of(possible(run.random)[0]), desc=f"taking {order} apart", unit="arm", delay=2):
+    for name in tqdm(arms_of(possible(run.orders[order])), desc=f"taking {order} apart", unit="arm", delay=2):
         seen = _seen(run, order, name, jury)
         found[name] = fd(seen, jury.reference), seen.labels_N
     return found
@@ -227,8 +248,16 @@ def _seen(run: Diagnosis, order: str, name: str, jury: Jury) -> Judged:
         shown = np.moveaxis(to_uint8(samples.take(slice(SHOWN_IMAGES)).images_BCHW), 1, -1)
         with replacing(path) as temporary:
             np.savez(temporary, features=seen.features_NF, logits=seen.logits_NK, labels=seen.labels_N, shown=shown)
-    with np.load(path, allow_pickle=False) as file:
-        return Judged(file["features"], file["logits"], file["labels"])
+    return Judged(*_arrays(path, "features", "logits", "labels"))
+
+
+def _arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """ValueError where the file is damaged."""
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return [file[name] for name in names]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it and run again") from None
 
 
 def _sampled(run: Diagnosis, order: str, name: str) -> Samples:
@@ -244,11 +273,11 @@ def _injecting(real_NLC: Tensor) -> stream.Make:
 
 
 def _tokens(run: Diagnosis, order: str) -> Statistics:
-    """Each arm's distance of tokens to those of real images, class by class as many."""
-    found, real_NLC = {}, run.real_NLC.numpy()
+    """Each arm's distance of tokens to those of other real images."""
+    found, others_MLC = {}, run.others_MLC.numpy()
     for name in tqdm(arms_of(TOKENS), desc=f"tokens of {order}", unit="arm", delay=2):
         samples = _sampled(run, order, name)
-        found[name] = token_distance(samples.tokens_BLC.cpu().numpy(), real_NLC), samples.trace.labels_B
+        found[name] = token_distance(samples.tokens_BLC.cpu().numpy(), others_MLC), samples.trace.labels_B
     return found
 
 
@@ -261,8 +290,7 @@ def _likelihoods(run: Diagnosis, order: str) -> Statistics:
             with replacing(path) as temporary:
                 bits, steps = zip(*_bits(run, order, name), strict=True)
                 np.savez(temporary, bits=torch.cat(bits).numpy(), step=torch.cat(steps).numpy())
-        with np.load(path, allow_pickle=False) as file:
-            bits_NL = file["bits"]
+        (bits_NL,) = _arrays(path, "bits")
         labels = stream.labels_of(torch.arange(len(bits_NL)), run.body.config.classes).numpy()
         found[name] = Statistic.mean(bits_NL.sum(1)), labels
     return found
@@ -275,3 +303,7 @@ def _bits(run: Diagnosis, order: str, name: str) -> Iterator[tuple[Tensor, Tenso
         settings = run.settings(order, ARMS[name])
         bits, steps = image_bits(settings, run.body, labels, index.to(run.body.device), run.real_NLC[index])
         yield bits.cpu(), steps.cpu()
+
+
+def _batches(items: Sequence[int], size: int) -> Iterable[Sequence[int]]:
+    return (items[k : k + size] for k in range(0, len(items), size))

@@ -31,16 +31,30 @@ def pool(out: Path, folders: Sequence[Path]) -> Path:
 
 
 def pooled(values: Mapping[str, Sequence[float]]) -> dict[str, Difference]:
-    """Row -> mean of its S runs with a 95 % t interval, for the standard deviation that all rows share.
+    """Row -> mean of its S runs with a 95 % t interval, for the spread that all rows share.
 
-    Two or three runs a row say nothing about that row's own spread, so it is estimated from all rows together, with
-    R (S - 1) degrees of freedom: as good as the assumption that rows vary alike.
+    Two or three runs a row say nothing about that row's own spread, so it is estimated from all rows together: what
+    moves a whole run (random's luck) from the means of runs, the rest from what is left, with Satterthwaite's (1946)
+    degrees of freedom. As good as the assumption that rows vary alike.
     """
     table_RS = np.array(list(values.values()))
     R, S = table_RS.shape
-    half = t.ppf(0.975, R * (S - 1)) * np.sqrt(table_RS.var(axis=1, ddof=1).mean() / S)
     means = table_RS.mean(axis=1).tolist()
+    if R == 1:
+        variance, freedom = table_RS.var(ddof=1) / S, S - 1.0
+    else:
+        parts = R * table_RS.mean(0).var(ddof=1) / (R * S), _rest(table_RS) * (R - 1) / (R * S)
+        variance = sum(parts)
+        freedom = variance**2 / (parts[0] ** 2 / (S - 1) + parts[1] ** 2 / ((R - 1) * (S - 1)))
+    half = float(t.ppf(0.975, freedom) * np.sqrt(variance))
     return {row: (mean, (mean - half, mean + half)) for row, mean in zip(values, means, strict=True)}
+
+
+def _rest(table_RS: np.ndarray) -> float:
+    """The mean square of what neither rows nor runs explain."""
+    R, S = table_RS.shape
+    left_RS = table_RS - table_RS.mean(1, keepdims=True) - table_RS.mean(0) + table_RS.mean()
+    return float((left_RS**2).sum() / ((R - 1) * (S - 1)))
 
 
 def between(values: Mapping[str, Sequence[float]]) -> str:
@@ -52,9 +66,8 @@ def between(values: Mapping[str, Sequence[float]]) -> str:
         return "too few to compare."
     table_RS = np.array(list(values.values()))
     R, S = table_RS.shape
-    row_R1, run_S = table_RS.mean(1, keepdims=True), table_RS.mean(0)
-    rest = ((table_RS - row_R1 - run_S + table_RS.mean()) ** 2).sum() / ((R - 1) * (S - 1))
-    F = S * row_R1.var(ddof=1) / rest
+    rest = _rest(table_RS)
+    F = S * table_RS.mean(1).var(ddof=1) / rest
     p = f.sf(F, R - 1, (R - 1) * (S - 1))
     rhos = ", ".join(f"{rho:.2f}" for rho, _ in (spearmanr(a, b) for a, b in combinations(table_RS.T, 2)))
     said = "they differ" if p < 0.05 else "no evidence that rows differ"
