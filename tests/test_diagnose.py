@@ -13,7 +13,9 @@ import torch
 from worlds import bare_body, fashion_body, few_real_images, one_line
 
 from orderhead.body.diffusion import Diffusion, bound_terms, loss_terms
+from orderhead.body.load import load_body
 from orderhead.cli import main
+from orderhead.core.checkpoint import save_model
 from orderhead.core.grid import Grid
 from orderhead.core.rng import Paired, torch_generator
 from orderhead.data import fashion
@@ -28,12 +30,16 @@ from orderhead.sampling.sample import Settings, inject, run
 from orderhead.studies import causes
 from orderhead.studies import diagnose as diagnosing
 from orderhead.studies.causes import ARMS, BITS, DISTANCE, TOKENS, left_out, possible
+from orderhead.training.heads import HeadRecipe, untrained_head
 
 COVARIANCE = 0.8 ** (torch.arange(4.0)[:, None] - torch.arange(4.0)).abs()  # a chain: cells are not exchangeable
 
 
 class GaussianBody(torch.nn.Module):
-    """The exact conditionals of a Gaussian chain of four cells: what a body without mismatch says. `trust` spoils it."""
+    """The exact conditionals of a Gaussian chain of four cells: what a body without mismatch says.
+
+    `trust` spoils it in contexts that raster always meets and random sometimes: the first two cells seen.
+    """
 
     def __init__(self, trust: float = 1.0) -> None:
         super().__init__()
@@ -46,7 +52,7 @@ class GaussianBody(torch.nn.Module):
         for mask_L in mask_BL.unique(dim=0):
             rows, seen = (mask_BL == mask_L).all(1), ~mask_L
             weight = torch.linalg.solve(COVARIANCE[seen][:, seen], COVARIANCE[seen])
-            mean = tokens_BLC[rows][:, seen, 0] @ weight * self.trust
+            mean = tokens_BLC[rows][:, seen, 0] @ weight * (self.trust if seen[:2].all() else 1.0)
             variance = (1 - (weight * COVARIANCE[seen]).sum(0)).clamp(min=1e-3)
             z_BL2[rows] = torch.stack([mean, variance.expand_as(mean)], -1)
         return z_BL2
@@ -87,8 +93,8 @@ def test_the_chain_rule_holds_for_a_body_whose_conditionals_fit_together(chain):
 
 
 def test_mismatch_is_seen_where_conditionals_do_not_fit_together(chain):
-    gap, error = _mismatch(GaussianBody(trust=0.5), chain)
-    assert abs(gap) > 5 * error
+    gap, error = _mismatch(GaussianBody(trust=0.3), chain)
+    assert gap > 5 * error
 
 
 @pytest.mark.parametrize(("levels", "images"), [(1000, 300), (32, 2000)])
@@ -251,18 +257,20 @@ def test_an_order_is_taken_apart_and_another_joins_it(home, out, monkeypatch):
 
 
 def test_a_head_s_gap_is_taken_apart_as_far_as_it_can_be(home, out):
-    diagnosing.diagnose(out, orders=["learned_slow"], head="fashion-aligned", **_settings(home))
+    for depth in (1, 2):
+        save_model(untrained_head(HeadRecipe("", depth=depth), load_body(str(home / "body"))), home / f"head-{depth}")
+    diagnosing.diagnose(out, orders=["learned_slow"], head=str(home / "head-1"), **_settings(home))
     found = {metric for row, metric in _numbers(out) if row == "learned_slow"}
     assert found == {"gap_fd", "together_fd", *TOKENS, *BITS}
     assert "learned_slow: left out are guidance, sameness" in build(out).read_text()
     with pytest.raises(ValueError, match="holds a run with other settings"):
-        diagnosing.diagnose(out, orders=["learned_slow"], head="fashion-nonaligned", **_settings(home))
+        diagnosing.diagnose(out, orders=["learned_slow"], head=str(home / "head-2"), **_settings(home))
 
 
 def test_a_damaged_file_of_a_run_is_told_in_one_line(home, out):
     (out / "results.jsonl").unlink()
     next(out.glob("judged/*")).write_bytes(b"PK no")
-    with pytest.raises(ValueError, match="is damaged .* remove it and run again"):
+    with pytest.raises(ValueError, match=r"is damaged .* remove it and run again"):
         diagnosing.diagnose(out, orders=["raster"], **_settings(home))
 
 

@@ -150,7 +150,7 @@ def test_pooled_intervals_cover_what_they_should(luck):
         runs = means[:, None] + 0.3 * rng.standard_normal((12, 3)) + luck * rng.standard_normal(3)
         found = seeds.pooled({str(k): row for k, row in enumerate(runs)})
         hits += sum(lo <= mean <= hi for mean, (_, (lo, hi)) in zip(means, found.values(), strict=True))
-    assert 0.93 < hits / 7200 < 0.99
+    assert 0.92 < hits / 7200 < 0.99
 
 
 @pytest.mark.parametrize(
