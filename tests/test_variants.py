@@ -70,6 +70,14 @@ def test_a_row_whose_head_has_changed_is_refused(tmp_path, ground):
         section3.variants(Plan(out, "smoke", ("oracle_aligned",), ground))
 
 
+def test_a_run_may_be_moved(tmp_path, ground):
+    section3.variants(Plan(tmp_path / "out", "smoke", ("oracle_aligned",), ground))
+    (tmp_path / "out").rename(tmp_path / "moved")
+    before = _rows(tmp_path / "moved")
+    section3.variants(Plan(tmp_path / "moved", "smoke", ("oracle_aligned",), ground))
+    assert _rows(tmp_path / "moved") == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

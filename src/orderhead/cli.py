@@ -101,9 +101,11 @@ def _compare(
     from orderhead.body.load import body_config
     from orderhead.core import dist
     from orderhead.report import build
+    from orderhead.studies.compare import DEMO_ORDERS
     from orderhead.studies.compare import compare as run
 
     given = {"orders": None if orders == "default" else split(orders), "images": images}
+    sampling.check(given["orders"] or DEMO_ORDERS)
     chosen = {name: value for name, value in given.items() if value is not None}
     settings = sampling.fields(body, body_config(body))
     run(out, body=body, study=study, judging=judging or {}, tokenizer=tokenizer, **chosen, **settings)
@@ -149,6 +151,7 @@ def sample(
     if n < 1:
         raise ValueError(f"-n is the number of images, at least 1; got {n}")
     model = load_body(body).to(default_device())
+    sampling.check([order])
     preset = sampling.fields(body, model.config, order)
     model.config = with_tokenizer(model.config, tokenizer)
     numbers = parse_labels(labels, model.config)
@@ -346,6 +349,7 @@ def diagnose(
     from orderhead.studies.diagnose import diagnose as run
 
     chosen = {} if images is None else {"images": images}
+    sampling.check(split(order))
     settings = sampling.fields(body, body_config(body))
     run(out, body=body, orders=split(order), judging=judging.given(), tokenizer=tokenizer, **chosen, **settings)
     wrote(build(out))

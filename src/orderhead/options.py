@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -41,6 +42,18 @@ class SamplingOptions:
     """From noise to a token: as published, or a deterministic one for few steps."""
     seed: Int = 0
     """An image is a function of seed, number and label."""
+
+    def check(self, orders: Sequence[str]) -> None:
+        """ValueError for what would be ignored under these orders."""
+        from orderhead.orders.learned import LEARNED
+
+        heads = [order for order in orders if order in LEARNED]
+        if self.head and not heads:
+            raise ValueError(f"--head is asked by learned orders only, and there is none; take {' or '.join(LEARNED)}")
+        if self.rescore not in ("fast", "1") and heads and "learned" not in heads:
+            raise ValueError(
+                f"{heads[0]} says itself how often its head is asked; --rescore goes with the order learned"
+            )
 
     def fields(self, name: str, body: MARConfig, order: str | None = None) -> dict[str, Any]:
         """As fields of `Settings`, over the preset of the body `name`. ValueError for steps that are ignored.

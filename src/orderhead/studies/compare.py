@@ -161,10 +161,15 @@ def _claim(run: Comparison) -> None:
     if path.exists() and (found.get("study"), found.get("protocol")) != (run.study, run.protocol):
         raise ValueError(f"{run.out} holds a run with other settings; choose another --out, or remove it")
     for name, identity in found.get("arms", {}).items():
-        if name in run.arms and identity != run.arms[name].identity:
+        if name in run.arms and weights(identity) != weights(run.arms[name].identity):
             raise ValueError(f"{run.out} holds {name} with another head or body; choose another --out, or remove it")
     if dist.rank() == 0:
         write_json(path, found | run.description | {"arms": found.get("arms", {}) | run.description["arms"]})
+
+
+def weights(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An arm's identity but for where its head lies: a run may be moved."""
+    return {name: value for name, value in identity.items() if name != "head"}
 
 
 def _measure_all(run: Comparison) -> None:

@@ -41,6 +41,7 @@ from orderhead.sampling.bits import image_bits
 from orderhead.sampling.export import to_uint8
 from orderhead.sampling.sample import Samples, Settings, inject
 from orderhead.studies.causes import ARMS, BITS, DISTANCE, TOKENS, Arm, Cause, arms_of, left_out, possible
+from orderhead.studies.compare import weights
 from orderhead.studies.rows import SHOWN_IMAGES
 from orderhead.studies.worlds import LEAST_IMAGES, Jury, World, in_turn
 
@@ -213,7 +214,7 @@ def _claim(run: Diagnosis) -> None:
     found = read_json(path) if path.exists() else {}
     heads = {order: run.identity(order) for order in run.orders}
     before, reasons = found.get("heads", {}), found.get("left_out", {})
-    changed = [order for order in heads if before.get(order, heads[order]) != heads[order]]
+    changed = [order for order in heads if weights(before.get(order, heads[order])) != weights(heads[order])]
     if path.exists() and ((found.get("study"), found.get("protocol")) != ("diagnose", run.protocol) or changed):
         raise ValueError(f"{run.out} holds a run with other settings; choose another --out, or remove it")
     orders = list(dict.fromkeys([*found.get("orders", []), *run.orders]))
