@@ -51,9 +51,7 @@ class SamplingOptions:
         if self.head and not heads:
             raise ValueError(f"--head is asked by learned orders only, and there is none; take {' or '.join(LEARNED)}")
         if self.rescore not in ("fast", "1") and heads and "learned" not in heads:
-            raise ValueError(
-                f"{heads[0]} says itself how often its head is asked; --rescore goes with the order learned"
-            )
+            raise ValueError(f"{heads[0]} says itself how often it asks; --rescore goes with the order learned")
 
     def fields(self, name: str, body: MARConfig, order: str | None = None) -> dict[str, Any]:
         """As fields of `Settings`, over the preset of the body `name`. ValueError for steps that are ignored.

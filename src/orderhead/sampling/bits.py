@@ -11,7 +11,9 @@ Legend: B batch, L cells, C channels, N cells of all images, M timesteps.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,17 +25,24 @@ from orderhead.sampling.sample import Settings
 from orderhead.sampling.sampler import decode, given_draw, plain
 from orderhead.sampling.schedule import rescore_steps
 
-LEVELS = 32  # timesteps a cell
+LEVELS = 32  # timesteps a cell, at most
 NOBODY = 2**32 - 1  # the number of a cell that no image has
+
+
+def spans(levels: int) -> list[int]:
+    """The edges of at most `levels` spans of timesteps: 0, 1, ..., 1000, each wider than the one before by one factor.
+
+    Terms are large and differ most at little noise, so there every timestep is a span of its own.
+    """
+    return [0, *np.unique(np.geomspace(1, TIMESTEPS, levels).round().astype(int)).tolist()]
 
 
 @dataclass
 class BitsRecorder:
-    """A save that costs each cell when it is revealed: TIMESTEPS times the mean of the bound's terms at M timesteps.
+    """A save that costs each cell when it is revealed: the sum of the bound's terms over all timesteps, from M of them.
 
-    One timestep from each of M equal spans, at a place that is drawn for each image (so the mean is unbiased) and is
-    the same for its cells; it and the noise are functions of (seed, image, cell), so that orders differ by their
-    contexts alone.
+    One timestep from each of M spans, at a place that is drawn for each image (so the sum is unbiased) and is the same
+    for its cells; it and the noise are functions of (seed, image, cell), so that orders differ by their contexts alone.
     """
 
     body: MAR
@@ -48,13 +57,13 @@ class BitsRecorder:
         place_N = torch.special.ndtr(state.rng.noise(state.index_B, torch.full_like(state.index_B, NOBODY), 0, 1))[
             row_N, 0
         ]
-        for m in range(self.levels):
-            t_N = ((m + place_N) * TIMESTEPS / self.levels).long().clamp(max=TIMESTEPS - 1)
+        for m, (first, last) in enumerate(pairwise(spans(self.levels))):
+            t_N = first + (place_N * (last - first)).long().clamp(max=last - first - 1)
             noise_NC = state.rng.noise(state.index_B[row_N], cell_N, 1 + m, x0_NC.shape[1])
-            total_N = total_N + bound_terms(
+            total_N = total_N + (last - first) * bound_terms(
                 Diffusion.cosine(), lambda x, t: self.body.denoise(x, t, z_ND), x0_NC, t_N, noise_NC
             )
-        self.bits_BL[where_BL] = TIMESTEPS / self.levels * total_N
+        self.bits_BL[where_BL] = total_N
         self.step_BL[where_BL] = state.step - 1
 
 
