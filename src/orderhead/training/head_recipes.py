@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR
 from orderhead.core.names import unknown
 from orderhead.data.latents import fingerprint
@@ -36,15 +37,14 @@ from orderhead.training.variants import HEAD_RECIPES
 
 def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
     """A row of the study on a ground. The body is loaded once; what trains it trains a copy."""
-
     body = ground_body(ground)
+    oracle, network = _oracle(row, body, ground.classifier)
 
     def build() -> nn.Module:
         head = untrained_head(row, body)
         return HeadAndBody(head, deepcopy(body).requires_grad_(True)) if row.body_mode == "full" else head
 
     def task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
-        oracle, network = _oracle(row, body, ground.classifier)
         tokens, labels = image_tokens(ground.images, body.config)
         target = asked(oracle)
         if row.oracle_images:
@@ -55,7 +55,8 @@ def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
         return len(tokens), head_loss(row, frozen, target, tokens, labels, warmup_images(row, config)), None
 
     about = {k: v for k, v in asdict(row).items() if k not in ("summary", "reported", "modes")}
-    about |= ground.identity | {"body_weights": fingerprint(body)}
+    about |= ground.identity | {"body_weights": fingerprint(body), "oracle_weights": fingerprint(network)}
+    about |= {"tokenizer_weights": fingerprint(load_tokenizer(body.config.tokenizer))}
     return Recipe(row.summary, build, task, scales(row), save_head, about)
 
 
