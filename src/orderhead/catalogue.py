@@ -77,6 +77,7 @@ def _studies() -> Iterator[tuple[str, str]]:
 
     yield "demo", "the orders side by side on the body that ships (`orderhead demo`)"
     yield "compare", "orders side by side on any body (`orderhead compare`)"
+    yield "diagnose", "what an order's gap to random is made of (`orderhead diagnose`)"
     yield from NAMES.items()
 
 
