@@ -49,11 +49,25 @@ class Arm:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What makes its numbers differ from those of other rows under the same protocol."""
-        own: dict[str, Any] = {} if self.body is None else {"own_weights": fingerprint(self.body)}
-        if isinstance(policy := self.settings.policy(), Learned):
-            own |= {"head": self.settings.head, "head_weights": fingerprint(policy.head)}
-            own |= {"asked": self.settings.rescores()}
-        return own
+        own = {} if self.body is None else {"own_weights": fingerprint(self.body)}
+        return own | head_identity(self.settings)
+
+
+def head_identity(settings: Settings) -> dict[str, Any]:
+    """Which head an order asks, and how often; empty for orders that ask none."""
+    policy = settings.policy()
+    if not isinstance(policy, Learned):
+        return {}
+    return {"head": settings.head, "head_weights": fingerprint(policy.head), "asked": settings.rescores()}
+
+
+def common_protocol(body_name: str, body: MAR, images: int, settings: Settings, own: Sequence[str]) -> dict[str, Any]:
+    """What changes every number of a run, as JSON gives it back; fields of settings that are a row's `own` left out."""
+    told = {k: v for k, v in asdict(replace(settings, order="")).items() if k not in own}
+    told["schedule"] = list(counts) if isinstance(counts := told["schedule"], tuple) else counts
+    told["x0_bound"] = "inf" if told["x0_bound"] == math.inf else told["x0_bound"]
+    models = {"weights": body, "tokenizer": load_tokenizer(body.config.tokenizer)}
+    return {"body": body_name, **{k: fingerprint(m) for k, m in models.items()}, "images": images, **told}
 
 
 @dataclass(frozen=True)
@@ -78,13 +92,8 @@ class Comparison:
     @cached_property
     def protocol(self) -> dict[str, Any]:
         """Everything that changes a number, as it stands in each result (and as JSON gives it back)."""
-        own = ("order", "head")  # an arm's
-        settings = {k: v for k, v in asdict(replace(self.settings, order="")).items() if k not in own}
-        settings["schedule"] = list(counts) if isinstance(counts := settings["schedule"], tuple) else counts
-        settings["x0_bound"] = "inf" if settings["x0_bound"] == math.inf else settings["x0_bound"]
-        models = {"weights": self.body, "tokenizer": load_tokenizer(self.body.config.tokenizer)}
-        prints = {name: fingerprint(model) for name, model in models.items()}
-        return {"body": self.body_name, **prints, "images": self.images, **settings, **self.world.identity}
+        told = common_protocol(self.body_name, self.body, self.images, self.settings, own=("order", "head"))
+        return told | self.world.identity
 
     @property
     def description(self) -> dict[str, Any]:

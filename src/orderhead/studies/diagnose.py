@@ -10,7 +10,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -27,7 +27,6 @@ from orderhead.core import dist, results
 from orderhead.core.device import default_device
 from orderhead.core.files import read_json, replacing, write_json
 from orderhead.core.results import Result
-from orderhead.data.latents import fingerprint
 from orderhead.metrics.bundle import Judged
 from orderhead.metrics.frechet import fd
 from orderhead.metrics.intervals import Estimate, contrast
@@ -35,13 +34,12 @@ from orderhead.metrics.judge import BATCH, judged
 from orderhead.metrics.registry import named
 from orderhead.metrics.statistic import Statistic
 from orderhead.metrics.tokens import token_distance
-from orderhead.orders.learned import Learned
 from orderhead.sampling import stream
 from orderhead.sampling.bits import image_bits
 from orderhead.sampling.export import to_uint8
 from orderhead.sampling.sample import Samples, Settings, inject
 from orderhead.studies.causes import ARMS, BITS, DISTANCE, TOKENS, Arm, Cause, arms_of, left_out, possible
-from orderhead.studies.compare import weights
+from orderhead.studies.compare import common_protocol, head_identity, weights
 from orderhead.studies.rows import SHOWN_IMAGES
 from orderhead.studies.worlds import LEAST_IMAGES, Jury, World, in_turn
 
@@ -66,22 +64,9 @@ class Diagnosis:
     @cached_property
     def protocol(self) -> dict[str, Any]:
         """Everything that changes a number of any order, as JSON gives it back."""
-        settings = {k: v for k, v in asdict(self.random).items() if k not in ("order", "head", "rescore")}
-        settings |= {k: str(v) for k, v in settings.items() if isinstance(v, float) and not np.isfinite(v)}
-        settings["schedule"] = list(counts) if isinstance(counts := settings["schedule"], tuple) else counts
-        prints = {
-            "weights": fingerprint(self.body), "tokenizer": fingerprint(load_tokenizer(self.body.config.tokenizer)),
-        }  # fmt: skip
+        own = ("order", "head", "rescore")
         judge = {name: told for name, told in self.world.identity.items() if name != "classifier"}
-        return {"body": self.body_name, **prints, "images": self.images, **settings, **judge}
-
-    def identity(self, order: str) -> dict[str, Any]:
-        """What else an order's numbers depend on."""
-        settings = self.orders[order]
-        policy = settings.policy()
-        if not isinstance(policy, Learned):
-            return {}
-        return {"head": settings.head, "head_weights": fingerprint(policy.head), "asked": settings.rescores()}
+        return common_protocol(self.body_name, self.body, self.images, self.random, own) | judge
 
     @cached_property
     def real_NLC(self) -> Tensor:
@@ -204,7 +189,7 @@ def _lines(run: Diagnosis, order: str, jury: Jury) -> list[Result]:
     distances = _shares(possible(run.orders[order]), _distances(run, order, jury))
     found = {run.metric(name): e for name, e in distances.items()}
     found |= _shares(TOKENS, _tokens(run, order)) | _shares(BITS, _likelihoods(run, order))
-    protocol = run.protocol | run.identity(order)
+    protocol = run.protocol | head_identity(run.orders[order])
     return [Result("diagnose", order, name, e.value, e.ci, e.n, protocol) for name, e in found.items()]
 
 
@@ -212,7 +197,7 @@ def _claim(run: Diagnosis) -> None:
     """Write `run.json`. ValueError where the folder holds a run whose numbers would not belong with these."""
     path = run.out / "run.json"
     found = read_json(path) if path.exists() else {}
-    heads = {order: run.identity(order) for order in run.orders}
+    heads = {order: head_identity(settings) for order, settings in run.orders.items()}
     before, reasons = found.get("heads", {}), found.get("left_out", {})
     changed = [order for order in heads if weights(before.get(order, heads[order])) != weights(heads[order])]
     if path.exists() and ((found.get("study"), found.get("protocol")) != ("diagnose", run.protocol) or changed):
