@@ -13,9 +13,9 @@ from worlds import fashion_body, few_real_images
 from orderhead.core.results import Result, append
 from orderhead.core.rng import torch_generator
 from orderhead.data import fashion
-from orderhead.studies import NAMES, STUDIES, beside, seeds
+from orderhead.studies import NAMES, STUDIES, beside, rounds, seeds
 from orderhead.studies import variants as section3
-from orderhead.studies.plan import Plan
+from orderhead.studies.plan import SCALES, Plan, Scale
 from orderhead.training.head_recipes import Ground
 from orderhead.training.variants import VARIANTS
 
@@ -26,9 +26,7 @@ def ground(tmp_path, monkeypatch) -> Ground:
     tokens = torch.randn(48, 64, 4, generator=torch_generator(0))
     monkeypatch.setenv("ORDERHEAD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("orderhead.training.head_recipes.image_tokens", lambda *a: (tokens, torch.arange(48) % 10))
-    monkeypatch.setitem(
-        section3.SCALES, "smoke", section3.Scale("smoke", 10, {"steps": 8, "denoise_steps": 2, "cfg_scale": 2.0})
-    )
+    monkeypatch.setitem(SCALES, "smoke", Scale("smoke", 10, {"steps": 8, "denoise_steps": 2, "cfg_scale": 2.0}))
     monkeypatch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
     few_real_images()
     return Ground(body=str(fashion_body(tmp_path)))
@@ -48,8 +46,8 @@ def test_a_study_goes_on_row_by_row(tmp_path, ground, monkeypatch):
     assert head["asked"] == "fast"
     assert len(head["head_weights"]) == 16
     trained = []
-    train = section3.run_recipe
-    monkeypatch.setattr(section3, "run_recipe", lambda name, *a, **k: trained.append(name) or train(name, *a, **k))
+    train = rounds.run_recipe
+    monkeypatch.setattr(rounds, "run_recipe", lambda name, *a, **k: trained.append(name) or train(name, *a, **k))
     section3.variants(Plan(out, "smoke", ("oracle_aligned", "oracle_unfrozen", "v3_oracle_phase1b"), ground))
     later = _rows(out)
     assert later[: len(first)] == first

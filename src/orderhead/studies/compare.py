@@ -74,8 +74,9 @@ def common_protocol(body_name: str, body: MAR, images: int, settings: Settings, 
 class Comparison:
     """One run: a body, settings, arms, the number of images, who judges them, and the folder that holds it all.
 
-    `arms` are the rows by name, the baseline first. `given`: how its sources were named, for the command on the page;
-    `reported`: numbers of others that stand beside a row.
+    `arms` are the rows by name, the baseline first. `own`: fields of settings that they choose for themselves, beside
+    order and head. `given`: how its sources were named, for the command on the page; `reported`: numbers of others that
+    stand beside a row.
     """
 
     out: Path
@@ -88,12 +89,18 @@ class Comparison:
     world: World
     given: Mapping[str, str] = field(default_factory=dict)
     reported: Mapping[str, float | None] = field(default_factory=dict)
+    own: tuple[str, ...] = ()
 
     @cached_property
     def protocol(self) -> dict[str, Any]:
-        """Everything that changes a number, as it stands in each result (and as JSON gives it back)."""
-        told = common_protocol(self.body_name, self.body, self.images, self.settings, own=("order", "head"))
-        return told | self.world.identity
+        """What changes every row's numbers, as it stands in each result (and as JSON gives it back)."""
+        own = ("order", "head", *self.own)
+        return common_protocol(self.body_name, self.body, self.images, self.settings, own) | self.world.identity
+
+    def identity(self, name: str) -> dict[str, Any]:
+        """What changes the numbers of this row alone."""
+        arm = self.arms[name]
+        return {field: getattr(arm.settings, field) for field in self.own} | arm.identity
 
     @property
     def description(self) -> dict[str, Any]:
@@ -107,7 +114,7 @@ class Comparison:
             "class_names": list(config.class_names) or [str(k) for k in range(config.classes)],
             "baseline": BASELINE,
             "orders": list(self.arms),
-            "arms": {name: arm.identity for name, arm in self.arms.items()},
+            "arms": {name: self.identity(name) for name in self.arms},
             "images": self.images,
             "shown": list(range(min(SHOWN_IMAGES, self.images))),
             "protocol": self.protocol,
@@ -170,7 +177,7 @@ def _claim(run: Comparison) -> None:
     if path.exists() and (found.get("study"), found.get("protocol")) != (run.study, run.protocol):
         raise ValueError(f"{run.out} holds a run with other settings; choose another --out, or remove it")
     for name, identity in found.get("arms", {}).items():
-        if name in run.arms and weights(identity) != weights(run.arms[name].identity):
+        if name in run.arms and weights(identity) != weights(run.identity(name)):
             raise ValueError(f"{run.out} holds {name} with another head or body; choose another --out, or remove it")
     if dist.rank() == 0:
         write_json(path, found | run.description | {"arms": found.get("arms", {}) | run.description["arms"]})
@@ -199,10 +206,11 @@ def _measure_all(run: Comparison) -> None:
 def _lines(run: Comparison, row: Row, baseline: Row, jury: Jury) -> list[Result]:
     """Every number of an order; differences to the baseline are lines of their own, the cost comes last."""
     estimates = row.estimates(jury) | ({} if row is baseline else row.minus(baseline, jury))
-    figures = row.figures(run.body.grid, run.settings.cfg_schedule, run.settings.cfg_scale)
+    settings = run.arms[row.order].settings
+    figures = row.figures(run.body.grid, settings.cfg_schedule, settings.cfg_scale)
     numbers = {name: (e.value, e.ci, e.n) for name, e in estimates.items()}
     numbers |= {name: (value, None, run.images) for name, value in figures.items()}
-    protocol = run.protocol | run.arms[row.order].identity
+    protocol = run.protocol | run.identity(row.order)
     return [
         Result(run.study, row.order, name, float(value), ci, n, protocol, round(row.seconds, 3))
         for name, (value, ci, n) in numbers.items()

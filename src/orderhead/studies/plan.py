@@ -11,6 +11,22 @@ from orderhead.training.ground import Ground
 
 
 @dataclass(frozen=True)
+class Scale:
+    """How much of a study is run: the scale of its recipes, images a row, and what else its settings change."""
+
+    recipe: str
+    images: int
+    settings: Mapping[str, Any]
+
+
+SCALES: Mapping[str, Scale] = {
+    "smoke": Scale("smoke", 10, {"steps": 8, "denoise_steps": 5}),
+    "mini": Scale("mini", 400, {}),
+    "full": Scale("full", 50_000, {}),
+}
+
+
+@dataclass(frozen=True)
 class Plan:
     """What every study is given. What is left out is the scale's own.
 

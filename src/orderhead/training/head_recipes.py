@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +17,7 @@ from orderhead.oracles.cache import cached_importance
 from orderhead.oracles.importance import Oracle
 from orderhead.oracles.load import fitting_classifier
 from orderhead.oracles.table import CLASSIFIER_ORACLES, make_oracle
+from orderhead.training.bodies import BODY_MODES
 from orderhead.training.ground import Ground, few, ground_at, ground_body, image_tokens
 from orderhead.training.heads import (
     HeadAndBody,
@@ -41,8 +41,8 @@ def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
     oracle, network = _oracle(row, body, ground.classifier)
 
     def build() -> nn.Module:
-        head = untrained_head(row, body)
-        return HeadAndBody(head, deepcopy(body).requires_grad_(True)) if row.body_mode == "full" else head
+        head, own = untrained_head(row, body), BODY_MODES[row.body_mode](body)
+        return head if own is None else HeadAndBody(head, own)
 
     def task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
         tokens, labels = image_tokens(ground.images, body.config)
@@ -51,7 +51,7 @@ def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
             tokens, labels = few(tokens, labels, row.oracle_images)
             key = f"{row.oracle} {fingerprint(network)}"
             target = known(cached_importance(oracle, key, tokens, labels, body.device))
-        frozen = None if row.body_mode == "full" else body
+        frozen = body if row.body_mode == "frozen" else None
         return len(tokens), head_loss(row, frozen, target, tokens, labels, warmup_images(row, config)), None
 
     about = {k: v for k, v in asdict(row).items() if k not in ("summary", "reported", "modes")}

@@ -18,6 +18,7 @@ from orderhead.core.names import lookup
 from orderhead.data.posteriors import Tokens, drawn
 from orderhead.oracles.importance import Oracle
 from orderhead.orders.head import HEADS, OrderHead
+from orderhead.training.bodies import BODY_MODES
 from orderhead.training.contexts import CONTEXTS
 from orderhead.training.loop import Batch, LoopConfig, Loss
 from orderhead.training.objectives import OBJECTIVES
@@ -58,7 +59,7 @@ class HeadRecipe:
         lookup("context", self.context, CONTEXTS)
         lookup("objective", self.objective, OBJECTIVES)
         lookup("order loss", self.order_loss, ORDER_LOSSES)
-        lookup("body mode", self.body_mode, {"frozen": 0, "full": 1})
+        lookup("body mode", self.body_mode, BODY_MODES)
         if not 0 <= self.ground_truth_share <= 1 or self.order_loss_weight < 0:
             raise ValueError(
                 f"ground_truth_share lies in [0, 1] and order_loss_weight is not negative; got "

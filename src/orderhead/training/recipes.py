@@ -145,17 +145,24 @@ RECIPES: Mapping[str, Recipe | GroundRecipe] = {
 
 
 def run_recipe(
-    name: str, scale: str, out: str | Path, overrides: Mapping[str, str] | None = None, ground: Ground | None = None
+    name: str,
+    scale: str,
+    out: str | Path,
+    overrides: Mapping[str, str] | None = None,
+    ground: Ground | None = None,
+    watch: tuple[int, Evaluation] | None = None,
 ) -> nn.Module:
     """Train a recipe into the folder `out` (resuming what is there) and save the averaged model in it.
 
-    `ground` is what heads and models of one's own are trained on (the world that ships, but for `full`). ValueError for
-    an unknown recipe, scale or field, and where training data is missing.
+    `ground` is what heads and models of one's own are trained on (the world that ships, but for `full`). `watch`:
+    times, evenly spread over the run, at which the averaged model is evaluated, beside the recipe's own evaluation.
+    ValueError for an unknown recipe, scale or field, and where training data is missing.
     """
     recipe, rest = _recipe(name, scale, overrides or {}, ground)
     config = configure(lookup("scale", scale, recipe.scales), rest)
     n, loss, evaluation = recipe.task(config)
     every = [(max(60_000, config.images // 100), evaluation)] if evaluation else []
+    every += [(config.images // watch[0], watch[1])] if watch else []
     model = train(seeded(recipe.build, config.seed), loss, n, config, Path(out), every, about=recipe.about)
     if dist.rank() == 0:
         recipe.save(model, Path(out))

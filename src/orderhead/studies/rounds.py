@@ -1,0 +1,72 @@
+"""What sections of the study share: a run with no row but random, and rows that are trained and measured in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from orderhead.body.load import load_body
+from orderhead.core.names import lookup
+from orderhead.sampling.presets import filled
+from orderhead.sampling.sample import Settings
+from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
+from orderhead.studies.plan import SCALES, Plan
+from orderhead.studies.worlds import LEAST_IMAGES, World
+from orderhead.training.ground import ground_at, ground_body
+from orderhead.training.recipes import run_recipe
+from orderhead.training.variants import HEAD_RECIPES
+
+
+def baseline(plan: Plan, study: str, reported: Mapping[str, float | None]) -> Comparison:
+    """The run called `study` with no row but random; `reported` are the document's numbers by row.
+
+    ValueError for an unknown scale, too few images, and for `full` without a ground.
+    """
+    size = lookup("scale", plan.scale, SCALES)
+    ground = ground_at(plan.scale, plan.ground)
+    body = ground_body(ground)
+    settings = Settings(**filled(body.config, body.grid.L, {}) | dict(size.settings) | dict(plan.settings))
+    settings.check(body)
+    asked = {} if plan.ground is None else {"classifier": ground.classifier}
+    world = World.of(body.config, {**asked, **plan.judging})
+    n = size.images if plan.images is None else plan.images
+    if n < LEAST_IMAGES:
+        raise ValueError(f"a study takes at least {LEAST_IMAGES} images a row, got {n}")
+    return Comparison(
+        plan.out, study, ground.body, body, {BASELINE: Arm(settings)}, n, settings, world, reported=reported
+    )
+
+
+def train_and_measure(plan: Plan, run: Comparison, rows: Sequence[str]) -> Comparison:
+    """`run` with these rows of `HEAD_RECIPES`: each is trained, sampled in its modes and measured before the next."""
+    _check_trained(plan, rows)
+    execute(run)
+    for name in rows:
+        run = replace(run, arms={**run.arms, **arms_of(run, name, trained(plan, name))})
+        execute(run)
+    return run
+
+
+def trained(plan: Plan, name: str) -> Path:
+    """The folder of the row's trained head, which is trained there unless it is."""
+    folder = plan.trained / "heads" / name
+    run_recipe(name, SCALES[plan.scale].recipe, folder, {"seed": str(plan.seed)}, plan.ground)
+    return folder
+
+
+def _check_trained(plan: Plan, rows: Sequence[str]) -> None:
+    """ValueError where another run is to lend its models and lacks one."""
+    for name in rows if plan.models else ():
+        if not (plan.trained / "heads" / name / "model.safetensors").is_file():
+            raise ValueError(
+                f"no trained {name} in {plan.models}; give the folder of a run that has it, or no --models"
+            )
+
+
+def arms_of(run: Comparison, name: str, folder: Path) -> dict[str, Arm]:
+    """A trained row's arms, one a mode; on its own body where that was trained too."""
+    row = HEAD_RECIPES[name]
+    body = None if row.body_mode == "frozen" else load_body(str(folder / "body")).to(run.body.device)
+    learned = replace(run.settings, order="learned", head=str(folder))
+    return {f"{name}-{mode}": Arm(replace(learned, rescore=mode), body) for mode in row.modes}
