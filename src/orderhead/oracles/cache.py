@@ -28,19 +28,27 @@ def _digest(key: str, *tensors: Tensor) -> str:
 
 @torch.no_grad()
 def cached_importance(
-    oracle: Oracle, key: str, tokens_NLC: Tensor, labels_N: Tensor, device: torch.device | str = "cpu", batch: int = 128
+    oracle: Oracle,
+    key: str,
+    tokens_NLC: Tensor,
+    labels_N: Tensor,
+    device: torch.device | str = "cpu",
+    batch: int = 128,
+    seed: int = 0,
 ) -> Tensor:
-    """Importance (N, L) of every image, on the CPU; batch b draws from the generator (0, b).
+    """Importance (N, L) of every image, on the CPU; batch b draws from the generator (seed, b).
 
     `key` says which oracle on which network: its name, options and `data.latents.fingerprint`. The file's name changes
     with it and with the tokens and labels; a run that is stopped keeps nothing.
     """
-    path = cache_folder() / f"importance-{_digest(key, tokens_NLC, labels_N)}.safetensors"
+    path = (
+        cache_folder() / f"importance-{_digest(key + (f' {seed}' if seed else ''), tokens_NLC, labels_N)}.safetensors"
+    )
     if path.exists():
         return load_tensors(path)["importance"]
     chunks = list(zip(tokens_NLC.split(batch), labels_N.split(batch), strict=True))
     found = [
-        oracle(tokens.to(device), labels.to(device), rng=torch_generator(0, b)).float().cpu()
+        oracle(tokens.to(device), labels.to(device), rng=torch_generator(seed, b)).float().cpu()
         for b, (tokens, labels) in enumerate(tqdm(chunks, desc="importance", unit="batch", delay=2))
     ]
     importance = torch.cat(found)

@@ -77,4 +77,20 @@ class Shifted:
         return scores_BL.gather(1, from_BL)
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Scores that were found beforehand, such as an oracle's about real images: row i is image i's.
+
+    ValueError for an image that has no row.
+    """
+
+    scores_NL: Tensor
+
+    def __call__(self, state: DecodeState) -> Tensor:
+        index_B, N = state.index_B.cpu(), len(self.scores_NL)
+        if int(index_B.max()) >= N:
+            raise ValueError(f"scores were given for the images 0 to {N - 1}, not for {int(index_B.max())}")
+        return self.scores_NL[index_B].to(state.mask_BL.device)
+
+
 POLICIES: Mapping[str, Policy] = {name: Spatial(order) for name, order in SPATIAL.items()}

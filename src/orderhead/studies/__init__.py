@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 NAMES: Mapping[str, str] = {
     "variants": "section 3: thirteen ways to train a head, each against random",
+    "ablations": "section 4: what a head has learned, real tokens injected, nine orders, early recognition",
 }
 """Study -> what it answers."""
 

@@ -29,6 +29,7 @@ from orderhead.orders.learned import Learned
 from orderhead.sampling import stream
 from orderhead.sampling.sample import Settings
 from orderhead.studies.rows import SHOWN_IMAGES, Row
+from orderhead.studies.told import Told
 from orderhead.studies.worlds import LEAST_IMAGES, Jury, World
 
 DEMO_ORDERS = (
@@ -76,7 +77,7 @@ class Comparison:
 
     `arms` are the rows by name, the baseline first. `own`: fields of settings that they choose for themselves, beside
     order and head. `given`: how its sources were named, for the command on the page; `reported`: numbers of others that
-    stand beside a row.
+    stand beside a row, `told` whole tables of theirs.
     """
 
     out: Path
@@ -90,6 +91,7 @@ class Comparison:
     given: Mapping[str, str] = field(default_factory=dict)
     reported: Mapping[str, float | None] = field(default_factory=dict)
     own: tuple[str, ...] = ()
+    told: tuple[Told, ...] = ()
 
     @cached_property
     def protocol(self) -> dict[str, Any]:
@@ -120,6 +122,7 @@ class Comparison:
             "protocol": self.protocol,
             "given": dict(self.given),
             "reported": dict(self.reported),
+            "told": [table.record for table in self.told],
             "left_out": self.world.left_out,
         }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from orderhead.body.load import load_body, load_tokenizer, with_tokenizer
+from orderhead.body.load import load_body, with_tokenizer
 from orderhead.body.mar import MAR
 from orderhead.core import dist, results
 from orderhead.core.device import default_device
@@ -37,11 +37,12 @@ from orderhead.metrics.tokens import token_distance
 from orderhead.sampling import stream
 from orderhead.sampling.bits import image_bits
 from orderhead.sampling.export import to_uint8
-from orderhead.sampling.sample import Samples, Settings, inject
+from orderhead.sampling.sample import Samples, Settings
 from orderhead.studies.causes import ARMS, BITS, DISTANCE, TOKENS, Arm, Cause, arms_of, left_out, possible
 from orderhead.studies.compare import common_protocol, head_identity, weights
+from orderhead.studies.real import check_real, injecting, real_tokens
 from orderhead.studies.rows import SHOWN_IMAGES
-from orderhead.studies.worlds import LEAST_IMAGES, Jury, World, in_turn
+from orderhead.studies.worlds import LEAST_IMAGES, Jury, World
 
 BITS_IMAGES = 128  # likelihoods need fewer images than distances
 OTHERS = 4000  # real images that drawn tokens are compared with, at most
@@ -71,21 +72,12 @@ class Diagnosis:
     @cached_property
     def real_NLC(self) -> Tensor:
         """Tokens of a real image for each generated one, of the same class."""
-        return self._encoded(slice(0, self.images))
+        return real_tokens(self.world, self.body, slice(0, self.images))
 
     @cached_property
     def others_MLC(self) -> Tensor:
         """Tokens of real images that are no contexts, classes in turn: what drawn tokens are compared with."""
-        return self._encoded(slice(self.images, self.images + OTHERS))
-
-    @torch.no_grad()
-    def _encoded(self, rows: slice) -> Tensor:
-        """Tokens of the real images at these places, when classes are taken in turn."""
-        real, labels = self.world.real, self.world.labels_M
-        assert labels is not None
-        tokenizer, chosen = load_tokenizer(self.body.config.tokenizer), in_turn(labels)[rows].tolist()
-        images = (torch.cat([real[i : i + 1] for i in batch]) for batch in _batches(chosen, BATCH))
-        return torch.cat([tokenizer.encode(batch).cpu() for batch in tqdm(images, "encoding", delay=2, leave=False)])
+        return real_tokens(self.world, self.body, slice(self.images, self.images + OTHERS))
 
     def metric(self, cause: str) -> str:
         """A share's name carries the distance and its number of images: `gap_fd`, `gap_fid5k`."""
@@ -155,20 +147,8 @@ def diagnose(
     run = Diagnosis(Path(out), body, model, own, random, images, World.of(model.config, judging), given)
     for checked in (run.random, *own.values()):
         checked.check(model)
-    if not _matching(run.world.labels_M, images, model.config.classes):
-        raise ValueError(
-            f"a diagnosis needs two real images of the right class for each of {images} images; give real images in "
-            "one subfolder a class, or fewer --images"
-        )
+    check_real(run.world, 2 * images)  # as many again to compare with
     return execute(run)
-
-
-def _matching(labels_M: Tensor | None, images: int, classes: int) -> bool:
-    """Are there as many real images of each class as will be generated, and as many again to compare with?"""
-    if labels_M is None:
-        return False
-    needed = stream.labels_of(torch.arange(2 * images), classes).bincount(minlength=classes)
-    return bool((labels_M.bincount(minlength=classes) >= needed).all())
 
 
 def execute(run: Diagnosis) -> Path:
@@ -249,13 +229,9 @@ def _arrays(path: Path, *names: str) -> list[np.ndarray]:
 def _sampled(run: Diagnosis, order: str, name: str) -> Samples:
     """An arm's images, sampled where they are not there yet."""
     arm, where = ARMS[name], run.out / "samples" / run.folder(order, name)
-    make = _injecting(run.real_NLC) if arm.real else stream.run
+    make = injecting(run.real_NLC) if arm.real else stream.run
     stream.write(run.settings(order, arm), run.body, run.images, where, title=name, make=make)
     return stream.read(where, run.images, run.body.config.tokenizer)[0]
-
-
-def _injecting(real_NLC: Tensor) -> stream.Make:
-    return lambda settings, body, labels, index: inject(settings, body, labels, index, real_NLC[index])
 
 
 def _tokens(run: Diagnosis, order: str) -> Statistics:
@@ -289,7 +265,3 @@ def _bits(run: Diagnosis, order: str, name: str) -> Iterator[tuple[Tensor, Tenso
         settings = run.settings(order, ARMS[name])
         bits, steps = image_bits(settings, run.body, labels, index.to(run.body.device), run.real_NLC[index])
         yield bits.cpu(), steps.cpu()
-
-
-def _batches(items: Sequence[int], size: int) -> Iterable[Sequence[int]]:
-    return (items[k : k + size] for k in range(0, len(items), size))
