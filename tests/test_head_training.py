@@ -91,7 +91,7 @@ def test_tau_falls_from_one_to_a_tenth():
     assert objectives.tau(1) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("name", objectives.OBJECTIVES)
+@pytest.mark.parametrize("name", [name for name in objectives.OBJECTIVES if name != "random_masks"])
 def test_every_objective_reaches_the_scores_and_not_the_body(name):
     body, before = _body(), fingerprint(_body())
     scores = torch.randn(4, 16, requires_grad=True)
@@ -197,7 +197,7 @@ def test_every_row_trains_at_smoke_scale(name, tmp_path, fashion_ground):
     )
     saved = load_tensors(tmp_path / "model.safetensors")
     assert all(v.isfinite().all() for v in saved.values())
-    assert (tmp_path / "body").exists() == (HEAD_RECIPES[name].body_mode == "full")
+    assert (tmp_path / "body").exists() == (HEAD_RECIPES[name].body_mode != "frozen")
 
 
 def test_a_run_with_another_recipe_is_not_continued(tmp_path, fashion_ground):

@@ -20,11 +20,13 @@ def reported() -> dict[str, float | None]:
 
 def on_frozen_body(arm: str) -> bool:
     """Was the arm's head trained beside a body that stayed as it was?"""
-    return HEAD_RECIPES[_row(arm)].body_mode == "frozen"
+    row = HEAD_RECIPES.get(row_of(arm))
+    return row is not None and row.body_mode == "frozen"
 
 
-def _row(arm: str) -> str:
-    return next(name for name, row in HEAD_RECIPES.items() if arm in {f"{name}-{mode}" for mode in row.modes})
+def row_of(arm: str) -> str:
+    """The row whose arm it is: arms are called ROW-MODE."""
+    return arm.partition("-")[0]
 
 
 Difference = tuple[float, tuple[float, float] | None]
@@ -52,13 +54,17 @@ def _is_distance(metric: str) -> bool:
 
 
 def _line(arm: str, value: float, ci: tuple[float, float] | None, told: float | None) -> str:
-    name = _row(arm)
-    interval, said = "", ""
-    if ci:
-        lo, hi = ci
-        interval, said = f" [{lo:.2f}, {hi:.2f}]", "worse" if lo > 0 else "better" if hi < 0 else "no evidence"
+    name = row_of(arm)
     theirs = "none reported" if told is None else f"{told - DOCUMENT_RANDOM:+.2f}"
-    return f"| {name} | {arm.removeprefix(f'{name}-')} | {value:+.2f}{interval} | {said} | {theirs} |"
+    return f"| {name} | {arm.removeprefix(f'{name}-')} | {difference(value, ci)} | {theirs} |"
+
+
+def difference(value: float, ci: tuple[float, float] | None) -> str:
+    """Two cells of a table: a difference of distances with its interval, and what that says."""
+    if ci is None:
+        return f"{value:+.2f} | "
+    lo, hi = ci
+    return f"{value:+.2f} [{lo:.2f}, {hi:.2f}] | {'worse' if lo > 0 else 'better' if hi < 0 else 'no evidence'}"
 
 
 def agreement(ours: Mapping[str, float]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from orderhead.body.load import load_body
 from orderhead.core.names import lookup
@@ -14,6 +15,7 @@ from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
 from orderhead.studies.plan import SCALES, Plan
 from orderhead.studies.worlds import LEAST_IMAGES, World
 from orderhead.training.ground import ground_at, ground_body
+from orderhead.training.loop import Evaluation
 from orderhead.training.recipes import run_recipe
 from orderhead.training.variants import HEAD_RECIPES
 
@@ -38,20 +40,34 @@ def baseline(plan: Plan, study: str, reported: Mapping[str, float | None]) -> Co
     )
 
 
-def train_and_measure(plan: Plan, run: Comparison, rows: Sequence[str]) -> Comparison:
-    """`run` with these rows of `HEAD_RECIPES`: each is trained, sampled in its modes and measured before the next."""
+Watch = tuple[int, Evaluation]
+"""How often a row is looked at while it is trained, evenly spread, and by what."""
+
+
+def train_and_measure(
+    plan: Plan,
+    run: Comparison,
+    rows: Sequence[str],
+    arms: Callable[[Comparison, str, Path], Mapping[str, Arm]] | None = None,
+    watch: Mapping[str, Watch] = MappingProxyType({}),
+) -> Comparison:
+    """`run` with these rows of `HEAD_RECIPES`: each is trained, sampled as its `arms` and measured before the next.
+
+    `arms` maps a run, a row and its folder to what is sampled (`arms_of`: one a mode); `watch` looks at rows by name.
+    """
     _check_trained(plan, rows)
     execute(run)
     for name in rows:
-        run = replace(run, arms={**run.arms, **arms_of(run, name, trained(plan, name))})
+        folder = trained(plan, name, watch.get(name))
+        run = replace(run, arms={**run.arms, **(arms or arms_of)(run, name, folder)})
         execute(run)
     return run
 
 
-def trained(plan: Plan, name: str) -> Path:
+def trained(plan: Plan, name: str, watch: Watch | None = None) -> Path:
     """The folder of the row's trained head, which is trained there unless it is."""
     folder = plan.trained / "heads" / name
-    run_recipe(name, SCALES[plan.scale].recipe, folder, {"seed": str(plan.seed)}, plan.ground)
+    run_recipe(name, SCALES[plan.scale].recipe, folder, {"seed": str(plan.seed)}, plan.ground, watch)
     return folder
 
 
@@ -70,3 +86,10 @@ def arms_of(run: Comparison, name: str, folder: Path) -> dict[str, Arm]:
     body = None if row.body_mode == "frozen" else load_body(str(folder / "body")).to(run.body.device)
     learned = replace(run.settings, order="learned", head=str(folder))
     return {f"{name}-{mode}": Arm(replace(learned, rescore=mode), body) for mode in row.modes}
+
+
+def arms_and_random(run: Comparison, name: str, folder: Path) -> dict[str, Arm]:
+    """`arms_of` a row that trains its body, and that body under random order (ours): is it the body or the order?"""
+    arms = arms_of(run, name, folder)
+    body = next(arm.body for arm in arms.values())
+    return {**arms, f"{name}-{BASELINE}": Arm(run.settings, body)}

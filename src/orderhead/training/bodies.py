@@ -20,4 +20,12 @@ def full(body: MAR) -> MAR:
     return deepcopy(body).requires_grad_(True)
 
 
-BODY_MODES: Mapping[str, BodyMode] = {"frozen": frozen, "full": full}
+def scratch(body: MAR) -> MAR:
+    """Random weights of the same sizes, all of them trained (the study's section 7).
+
+    They are drawn as every untrained model's are, under the seed of `recipe.seeded`.
+    """
+    return MAR(body.config).to(body.device)
+
+
+BODY_MODES: Mapping[str, BodyMode] = {"frozen": frozen, "full": full, "scratch": scratch}

@@ -54,7 +54,7 @@ def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
         frozen = body if row.body_mode == "frozen" else None
         return len(tokens), head_loss(row, frozen, target, tokens, labels, warmup_images(row, config)), None
 
-    about = {k: v for k, v in asdict(row).items() if k not in ("summary", "reported", "modes")}
+    about = {k: v for k, v in asdict(row).items() if k not in ("summary", "reported", "modes", "scaling")}
     about |= ground.identity | {"body_weights": fingerprint(body), "oracle_weights": fingerprint(network)}
     about |= {"tokenizer_weights": fingerprint(load_tokenizer(body.config.tokenizer))}
     return Recipe(row.summary, build, task, scales(row), save_head, about)

@@ -30,12 +30,12 @@ STUDY_BATCH = 256
 
 @dataclass(frozen=True)
 class HeadRecipe:
-    """One row of the study's section 3: what differs, at the document's own scale, and what it reports.
+    """One row of the study: what differs, at the document's own scale, and what it reports.
 
     `cluster_size` counts cells of 16 x 16 and scales with the grid. `order_loss_weight` is the study's lambda, which
     counts after `warmup_steps` of 256 images. With `oracle_images` > 0 the head is trained on so many images only,
-    about which a costly oracle is asked once. `reported` is FID-50K by rescoring mode. ValueError for a field out of
-    its table.
+    about which a costly oracle is asked once. `reported` is FID-50K (in section 7 FID-5K) by rescoring mode. `scaling`
+    is a row of `SCALINGS`. ValueError for a field out of its table.
     """
 
     summary: str
@@ -54,8 +54,10 @@ class HeadRecipe:
     ground_truth_share: float = 0.0
     oracle_images: int = 0
     modes: tuple[str, ...] = ("fast", "semifast-8")
+    scaling: str = "head"
 
     def __post_init__(self) -> None:
+        lookup("scaling", self.scaling, SCALINGS)
         lookup("context", self.context, CONTEXTS)
         lookup("objective", self.objective, OBJECTIVES)
         lookup("order loss", self.order_loss, ORDER_LOSSES)
@@ -153,7 +155,16 @@ def save_head(model: nn.Module, out: Path) -> None:
     save_model(model, out)
 
 
-def scales(recipe: HeadRecipe) -> dict[str, LoopConfig]:
+Scales = dict[str, LoopConfig]
+"""How long and how fast, by the name of the scale."""
+
+
+def scales(recipe: HeadRecipe) -> Scales:
+    """The recipe's `smoke`, `mini` and `full`."""
+    return SCALINGS[recipe.scaling](recipe)
+
+
+def head_scales(recipe: HeadRecipe) -> Scales:
     """`full` is the document's setting: batch 256, and 256,000 images an epoch, as in its plots.
 
     `mini` sees 1/800 of the images in batches of 32, at 16 times the base lr (2 times the rate of a step), since a
@@ -164,6 +175,44 @@ def scales(recipe: HeadRecipe) -> dict[str, LoopConfig]:
         full, images=full.images // 800, batch=32, base_lr=16 * full.base_lr, warmup_images=320, ema_decay=0.97
     )
     return {"smoke": replace(mini, images=64, batch=8, warmup_images=8), "mini": mini, "full": full}
+
+
+def finetuning_scales(recipe: HeadRecipe) -> Scales:
+    """`full` as for heads. An epoch of `mini` is 24 batches of 16 at full's rate of a step, of `smoke` one of 8 (ours).
+
+    The average forgets within an epoch, so that each epoch's evaluation is of that epoch.
+    """
+    full = head_scales(recipe)["full"]
+    mini = replace(
+        full, images=384 * recipe.epochs, batch=16, base_lr=16 * full.base_lr, warmup_images=384, ema_decay=0.95
+    )
+    return {"smoke": replace(mini, images=8 * recipe.epochs, batch=8, warmup_images=8), "mini": mini, "full": full}
+
+
+def scratch_scales(recipe: HeadRecipe) -> Scales:
+    """`full`: epochs of the 126,689 images that ImageNet-100 usually has, as MAR's own training goes (the README's
+    batch, warm-up of 100 epochs and average); the document names no setting but the epochs.
+
+    `mini`, ours: 20 images for an epoch in batches of 16, at the rate of a step that trained the shipped body (1e-3).
+    """
+    epoch = 126_689
+    full = LoopConfig(
+        images=epoch * recipe.epochs, batch=2048, base_lr=recipe.base_lr, warmup_images=100 * epoch, ema_decay=0.9999
+    )
+    mini = replace(
+        full, images=20 * recipe.epochs, batch=16, base_lr=160 * recipe.base_lr, warmup_images=800,
+        cooldown_images=2400, ema_decay=0.99,
+    )  # fmt: skip
+    smoke = replace(mini, images=64, batch=8, warmup_images=8, cooldown_images=0)
+    return {"smoke": smoke, "mini": mini, "full": full}
+
+
+SCALINGS: Mapping[str, Callable[[HeadRecipe], Scales]] = {
+    "head": head_scales,
+    "finetuning": finetuning_scales,
+    "scratch": scratch_scales,
+}
+"""How much training a row's scales mean: of a head alone, of a body with it, of a body from nothing."""
 
 
 def warmup_images(recipe: HeadRecipe, config: LoopConfig) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 from orderhead.body.mar import MAR
 from orderhead.body.soft import cell_losses, predict_soft, random_levels
 from orderhead.orders.straight_through import straight_through_mask, z_scored
+from orderhead.training.losses import mask_ratio, random_mask
 from orderhead.training.order_losses import gumbel_ranking, ranking_nll
 
 Objective = Callable[[MAR, Tensor, Tensor, Tensor, float, torch.Generator], tuple[Tensor, dict[str, float]]]
@@ -21,6 +22,7 @@ Objective = Callable[[MAR, Tensor, Tensor, Tensor, float, torch.Generator], tupl
 
 VISIBLE_SHARE = 4  # one cell in four is context (the study's k = L / 4)
 TAU = (1.0, 0.1)
+LABEL_DROP = 0.1  # of the images of a body in training, as MAR's own training drops them
 
 
 def tau(progress: float) -> float:
@@ -99,4 +101,53 @@ def _pick_entropy(scores_NL: Tensor, ranking_NK: Tensor) -> Tensor:
     return -(log_p.exp() * log_p.masked_fill(gone_NKL, 0.0)).sum(-1).mean()
 
 
-OBJECTIVES: Mapping[str, Objective] = {"straight_through": straight_through, "policy_gradient": policy_gradient}
+def straight_through_varied(
+    body: MAR, tokens_BLC: Tensor, labels_B: Tensor, scores_BL: Tensor, progress: float, rng: torch.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """Stage 2 with as many masked cells as MAR's training has, 70 to 100 %, one draw a batch (ours).
+
+    The study's quarter of visible cells never shows a body the empty image that generation starts from. A batch in
+    which nothing is visible teaches the head nothing.
+    """
+    visible = scores_BL.shape[1] - _masked_cells(scores_BL, rng)
+    if visible == 0:
+        return masked_loss(body, tokens_BLC, labels_B, torch.ones_like(scores_BL), rng), {"tau": tau(progress)}
+    mask_BL = straight_through_mask(z_scored(scores_BL), visible, tau(progress))
+    return masked_loss(body, tokens_BLC, labels_B, mask_BL, rng), {"tau": tau(progress)}
+
+
+def random_masks(
+    body: MAR, tokens_BLC: Tensor, labels_B: Tensor, scores_BL: Tensor, progress: float, rng: torch.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """MAR's own loss, under random masks: the body is trained as it always was, and the scores are not asked (ours)."""
+    mask_BL = random_mask(len(scores_BL), scores_BL.shape[1], _masked_cells(scores_BL, rng), rng).to(scores_BL)
+    return masked_loss(body, tokens_BLC, labels_B, mask_BL, rng), {}
+
+
+def _masked_cells(scores_BL: Tensor, rng: torch.Generator) -> int:
+    return math.ceil(scores_BL.shape[1] * mask_ratio(rng))
+
+
+def with_dropped_labels(objective: Objective) -> Objective:
+    """The objective where a tenth of the images have no label, so that a body in training keeps its null embedding.
+
+    MAR's training does so, and guidance needs it; the study does not say whether its joint training did (ours).
+    """
+
+    def dropped(
+        body: MAR, tokens_BLC: Tensor, labels_B: Tensor, scores_BL: Tensor, progress: float, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        gone_B = (torch.rand(len(labels_B), generator=rng) < LABEL_DROP).to(labels_B.device)
+        return objective(body, tokens_BLC, labels_B.masked_fill(gone_B, -1), scores_BL, progress, rng)
+
+    return dropped
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    "straight_through": straight_through,
+    "policy_gradient": policy_gradient,
+    "joint": with_dropped_labels(straight_through),
+    "joint_varied": with_dropped_labels(straight_through_varied),
+    "random_masks": with_dropped_labels(random_masks),
+}
+"""The last three are for bodies in training."""

@@ -29,6 +29,7 @@ from orderhead.training.ground import Ground, GroundRecipe, ground_at, image_tok
 from orderhead.training.head_recipes import head_recipe
 from orderhead.training.loop import Evaluation, LoopConfig, Loss, train
 from orderhead.training.recipe import Recipe, configure, seeded
+from orderhead.training.scratch import PLAIN
 from orderhead.training.variants import HEAD_RECIPES
 
 IMAGENET = 1_281_167  # training images, an epoch of the full scale
@@ -141,6 +142,7 @@ RECIPES: Mapping[str, Recipe | GroundRecipe] = {
         _latent_body_task,
         _scales(_BODY, _MAR),
     ),
+    **PLAIN,
 }
 
 

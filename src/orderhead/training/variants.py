@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from orderhead.training.finetuning import CONTROLS, FINETUNING
 from orderhead.training.heads import HeadRecipe
+from orderhead.training.scratch import SCRATCH, VARIED
 
 _BASE = HeadRecipe("the study's setting: random partial contexts, cls_k oracle of four clusters, MSE, lambda 1")
 _PHASE1B = replace(_BASE, context="on_policy", modes=("slow",))
@@ -78,4 +80,4 @@ OWN: Mapping[str, HeadRecipe] = {
 }  # fmt: skip
 """Rows that the document does not have."""
 
-HEAD_RECIPES: Mapping[str, HeadRecipe] = {**VARIANTS, **OWN}
+HEAD_RECIPES: Mapping[str, HeadRecipe] = {**VARIANTS, **OWN, **FINETUNING, **CONTROLS, **SCRATCH, **VARIED}

@@ -1,0 +1,103 @@
+"""Section 7 of the study: body and head from random weights, beside bodies that are trained the usual way.
+
+bodies/scratch_plain is the run's body, and its random order the baseline of every difference: the document's MAR-S.
+bodies/scratch_plain* and heads/ROW (training, resumable) -> samples/ -> results.jsonl -> table.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from orderhead.body.load import load_body
+from orderhead.body.mar import MAR
+from orderhead.core import results
+from orderhead.core.files import write_text
+from orderhead.core.names import lookup
+from orderhead.studies.beside import difference, row_of
+from orderhead.studies.compare import BASELINE, Arm, Comparison
+from orderhead.studies.epochs import LOOK_IMAGES, Look, looking, looks, write
+from orderhead.studies.plan import SCALES, Plan
+from orderhead.studies.rounds import arms_and_random, baseline, train_and_measure
+from orderhead.training.recipes import run_recipe
+from orderhead.training.scratch import PLAIN, SCRATCH, VARIED
+
+ROWS = {**SCRATCH, **VARIED}
+SMALL, LARGE = PLAIN
+LOOKS = 8  # a row: every fiftieth of its 400 epochs; score_std is logged between them too
+
+DOCUMENT_SMALL = 31.28  # FID-5K of MAR-S
+REPORTED: Mapping[str, float | None] = {BASELINE: DOCUMENT_SMALL, f"{LARGE}-{BASELINE}": 18.87} | {
+    f"{name}-fast": row.reported.get("fast") for name, row in ROWS.items()
+}
+"""Arm -> the document's FID-5K on ImageNet-100."""
+
+REPORTED_IS: Mapping[str, float] = {"scratch_saliency_attn-fast": 15.45, "scratch_cls_k-fast": 20.62}
+REPORTED_SPREAD: Mapping[str, str] = {"scratch_saliency_attn": "0.50 (collapsed)", "scratch_cls_k": "0.012, then 1.6"}
+
+
+def scratch(plan: Plan) -> Path:
+    """Train the plain bodies and the rows, or the small one and those named, and measure them.
+
+    Every body is measured under random order, those with a head under its fast order too; all have seen as many images.
+    ValueError for an unknown row or scale, and for `full` without a ground.
+    """
+    for name in plan.only:
+        lookup("row", name, {LARGE: LARGE, **ROWS})
+    rows = [name for name in ROWS if not plan.only or name in plan.only]
+    shipped = baseline(plan, "scratch", REPORTED)
+    run = replace(shipped, body=plain_body(plan, SMALL).to(shipped.body.device), body_name=SMALL)
+    if not plan.only or LARGE in plan.only:
+        large = plain_body(plan, LARGE).to(run.body.device)
+        run = replace(run, arms={**run.arms, f"{LARGE}-{BASELINE}": Arm(run.settings, large)})
+    look = looking(run, LOOK_IMAGES[plan.scale])
+    run = train_and_measure(plan, run, rows, arms_and_random, dict.fromkeys(rows, (LOOKS, look)))
+    found = {name: looks(plan.trained / "heads" / name, ROWS[name].epochs) for name in rows}
+    if plan.models is None:  # looks at another run's models were under that run's settings
+        for name, each in found.items():
+            write(run, name, each)
+    write_text(run.out / "table.md", table(run) + spreads(found))
+    return run.out
+
+
+def plain_body(plan: Plan, name: str) -> MAR:
+    """A row of `PLAIN`, frozen; trained in `bodies/NAME` unless it is. ValueError where another run is to lend it."""
+    folder = plan.trained / "bodies" / name
+    if plan.models and not (folder / "model.safetensors").is_file():
+        raise ValueError(f"no trained {name} in {plan.models}; give the folder of a run that has it, or no --models")
+    run_recipe(name, SCALES[plan.scale].recipe, folder, {"seed": str(plan.seed)}, plan.ground)
+    return load_body(str(folder)).requires_grad_(False)
+
+
+def table(run: Comparison) -> str:
+    """Our distances and scores beside the document's; differences are to the plain body under random order."""
+    found = {(r.row, r.metric.rstrip("0123456789k")): r for r in results.read(run.out / "results.jsonl")}
+    found |= {(r.row, "minus"): r for r in found.values() if r.metric.startswith(("fd", "fid")) and "minus" in r.metric}
+    head = (
+        "| row | order | ours: FD | minus the plain body's | | IS | document: FID-5K | minus MAR-S's | IS |\n"
+        "|---|---|---|---|---|---|---|---|---|"
+    )
+    return "\n".join([head, *(_line(arm, found) for arm in run.arms), "", ""])
+
+
+def _line(arm: str, found: Mapping[tuple[str, str], results.Result]) -> str:
+    name, order = (SMALL, BASELINE) if arm == BASELINE else (row_of(arm), arm.partition("-")[2])
+    fd = found.get((arm, "fd")) or found[arm, "fid"]
+    minus, told = found.get((arm, "minus")), REPORTED.get(arm)
+    ours = difference(minus.value, minus.ci) if minus else " | "
+    theirs = " | " if told is None else f"{told:.2f} | {told - DOCUMENT_SMALL:+.2f}"
+    score, told_score = found[arm, "is"].value, REPORTED_IS.get(arm, "")
+    return f"| {name} | {order} | {fd.value:.2f} | {ours} | {score:.2f} | {theirs} | {told_score} |"
+
+
+def spreads(found: Mapping[str, Sequence[Look]]) -> str:
+    """Does the head collapse? score_std and the distance under its fast order, at every look."""
+    lines = [
+        f"| {name} | {look.epoch:g} | {look.metrics['fd'][0]:.2f} | {look.score_std:.3f} | "
+        f"{REPORTED_SPREAD.get(name, '')} |"
+        for name, each in found.items()
+        for look in each
+    ]
+    head = "| row | epoch | ours: FD | score_std | document: score_std |\n|---|---|---|---|---|"
+    return "\n".join([head, *lines, ""])
