@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from orderhead.core.checkpoint import load_tensors
 from orderhead.core.rng import torch_generator
 from orderhead.data import fashion
 from orderhead.data.latents import fingerprint
+from orderhead.report import build
 from orderhead.studies import beside, epochs, rounds, seeds
 from orderhead.studies import finetuning as section6
 from orderhead.studies import scratch as section7
@@ -23,24 +25,35 @@ from orderhead.training import objectives
 from orderhead.training.bodies import scratch
 from orderhead.training.finetuning import FINETUNING
 from orderhead.training.ground import Ground
-from orderhead.training.heads import HeadRecipe, scales
+from orderhead.training.heads import HeadRecipe, scales, untrained_head
 from orderhead.training.recipe import seeded
 from orderhead.training.recipes import run_recipe
 from orderhead.training.scratch import SCRATCH, grown
 
+BODY = bare_body()
 TOKENS = torch.randn(48, 64, 4, generator=torch_generator(0))
 
 
-@pytest.fixture
-def ground(tmp_path, monkeypatch) -> Ground:
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory) -> Iterator[Ground]:
     """A small untrained body, noise for training images, and few real images to be measured against."""
-    monkeypatch.setenv("ORDERHEAD_CACHE", str(tmp_path / "cache"))
-    for module in ("head_recipes", "ground"):
-        monkeypatch.setattr(f"orderhead.training.{module}.image_tokens", lambda *a: (TOKENS, torch.arange(48) % 10))
-    monkeypatch.setitem(SCALES, "smoke", Scale("smoke", 10, {"steps": 4, "denoise_steps": 2, "cfg_scale": 2.0}))
-    monkeypatch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
-    few_real_images()
-    return Ground(body=str(fashion_body(tmp_path)))
+    folder = tmp_path_factory.mktemp("ground")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORDERHEAD_CACHE", str(folder / "cache"))
+        for module in ("head_recipes", "ground"):
+            patch.setattr(f"orderhead.training.{module}.image_tokens", lambda *a: (TOKENS, torch.arange(48) % 10))
+        patch.setitem(SCALES, "smoke", Scale("smoke", 10, {"steps": 4, "denoise_steps": 2, "cfg_scale": 2.0}))
+        patch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
+        few_real_images()
+        yield Ground(body=str(fashion_body(folder)))
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory, ground) -> Plan:
+    """A plan of section 6 that has been carried out; read only."""
+    plan = Plan(tmp_path_factory.mktemp("six") / "out", "smoke", ("finetune_oracle",), ground)
+    assert section6.finetuning(plan) == plan.out
+    return plan
 
 
 def _looks(out, row):
@@ -50,70 +63,94 @@ def _looks(out, row):
 # Section 6.
 
 
-def test_section_six_looks_after_every_epoch_and_measures_the_body_alone_too(tmp_path, ground):
-    plan = Plan(tmp_path / "out", "smoke", ("finetune_oracle",), ground)
-    out = section6.finetuning(plan)
-    found = results.read(out / "results.jsonl")
+def test_section_six_looks_after_every_epoch_and_measures_the_body_alone_too(six):
+    found = results.read(six.out / "results.jsonl")
     assert {r.row for r in found} == {"random", "finetune_oracle-fast", "finetune_oracle-random", "finetune_oracle"}
-    looks = _looks(out, "finetune_oracle")
+    looks = _looks(six.out, "finetune_oracle")
     for metric in ("fd", "kid", "score_std"):
         each = [r for r in looks if r.metric == metric]
         assert [r.protocol["epoch"] for r in each] == list(range(1, 11))
         assert all(math.isfinite(r.value) for r in each)
     own = {r.row: r.protocol.get("own_weights") for r in found if r.metric == "fd" and "epoch" not in r.protocol}
-    assert own["finetune_oracle-fast"] == own["finetune_oracle-random"] != None  # noqa: E711
-    told = (out / "table.md").read_text()
+    assert own["finetune_oracle-fast"] == own["finetune_oracle-random"]
+    assert own["finetune_oracle-fast"] not in (None, found[0].protocol["weights"])
+    told = (six.out / "table.md").read_text()
     assert "| finetune_oracle | fast |" in told
     assert "| +4.24 |" in told  # 6.55 - 2.31
     assert "| 1 |" in told
     assert "| 17.01 |" in told
-    section6.finetuning(plan)
-    assert results.read(out / "results.jsonl") == found
+    section6.finetuning(six)
+    assert results.read(six.out / "results.jsonl") == found
 
 
-def test_a_look_is_what_the_finished_row_is_measured_as(tmp_path, ground):
+def test_a_look_is_what_the_finished_row_is_measured_as(six):
     """Second source: the last look, and the finished model's samples from disk, at equal numbers of images."""
-    out = section6.finetuning(Plan(tmp_path / "out", "smoke", ("finetune_pure_ste",), ground))
-    last = [r for r in _looks(out, "finetune_pure_ste") if r.metric == "fd"][-1]
-    row = next(r for r in results.read(out / "results.jsonl") if (r.row, r.metric) == ("finetune_pure_ste-fast", "fd"))
+    last = [r for r in _looks(six.out, "finetune_oracle") if r.metric == "fd"][-1]
+    row = next(
+        r for r in results.read(six.out / "results.jsonl") if (r.row, r.metric) == ("finetune_oracle-fast", "fd")
+    )
     assert last.n == row.n == 10
     assert last.value == pytest.approx(row.value, rel=1e-6)
     assert last.ci == pytest.approx(row.ci, rel=1e-6)
 
 
+def test_the_page_draws_the_distance_by_epoch(six):
+    page = build(six.out).read_text(encoding="utf-8")
+    assert "Frechet distance by epoch" in page
+    assert "score_std: standard deviation" in page
+
+
+def test_models_of_another_run_are_measured_without_its_looks(six, tmp_path):
+    again = replace(six, out=tmp_path / "two", models=six.out, settings={"cfg_schedule": "constant"})
+    section6.finetuning(again)
+    assert not _looks(again.out, "finetune_oracle")
+    assert "finetune_oracle-fast" in beside.differences(again.out)
+
+
+def test_seeds_of_a_section_with_trained_bodies_are_pooled(tmp_path):
+    for k in (0, 1):
+        arms = ("finetune_oracle-fast", "finetune_oracle-random", "scratch_plain_large-random")
+        values = (1.0 + k, 2.0, 4.0 - k)
+        lines = [
+            results.Result("finetuning", arm, "fd_minus_random", value, (0.0, 5.0), 10)
+            for arm, value in zip(arms, values, strict=True)
+        ]
+        results.append(tmp_path / f"seed-{k}" / "results.jsonl", lines)
+    told = seeds.pool(tmp_path, [tmp_path / "seed-0", tmp_path / "seed-1"]).read_text()
+    assert "| finetune_oracle | fast | +1.50 [" in told
+
+
 def _small(ground, out, watch=None, **changes):
-    few = {"images": "48", "batch": "8", **changes}
+    few = {"images": "32", "batch": "8", **changes}
     run_recipe("finetune_oracle", "smoke", out, few, ground, watch)
     return load_tensors(out / "last.safetensors")
 
 
 def _watch(plan):
-    return 6, epochs.looking(rounds.baseline(plan, "finetuning", {}), 5)
+    return 4, epochs.looking(rounds.baseline(plan, "finetuning", {}), 5)
 
 
-def test_looking_changes_nothing_and_a_resumed_run_looks_the_same(tmp_path, ground, monkeypatch):
+def test_looking_changes_nothing_and_a_resumed_run_looks_the_same(tmp_path, ground):
     watch = _watch(Plan(tmp_path / "out", "smoke", (), ground))
     unwatched = _small(ground, tmp_path / "unwatched")
-    state = torch.get_rng_state()
     watched = _small(ground, tmp_path / "watched", watch)
-    assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(watched[k], v) for k, v in unwatched.items())
 
-    class Killed(Exception):
-        pass
-
     def dying(model, seen):
-        if seen > 24:
-            raise Killed
-        return watch[1](model, seen)
+        if seen > 16:
+            raise KeyboardInterrupt
+        state = torch.get_rng_state()
+        found = watch[1](model, seen)
+        assert torch.equal(torch.get_rng_state(), state)
+        return found
 
-    with pytest.raises(Killed):
-        _small(ground, tmp_path / "killed", (6, dying), checkpoint_seconds="0")
+    with pytest.raises(KeyboardInterrupt):
+        _small(ground, tmp_path / "killed", (4, dying), checkpoint_seconds="0")
     resumed = _small(ground, tmp_path / "killed", watch, checkpoint_seconds="0")
     assert all(torch.equal(resumed[k], v) for k, v in watched.items())
-    assert epochs.looks(tmp_path / "killed", 6) == epochs.looks(tmp_path / "watched", 6)
-    assert [look.epoch for look in epochs.looks(tmp_path / "watched", 6)] == [1, 2, 3, 4, 5, 6]
-    assert len({look.metrics["fd"][0] for look in epochs.looks(tmp_path / "watched", 6)}) == 6
+    assert epochs.looks(tmp_path / "killed", 4) == epochs.looks(tmp_path / "watched", 4)
+    assert [look.epoch for look in epochs.looks(tmp_path / "watched", 4)] == [1, 2, 3, 4]
+    assert len({look.metrics["fd"][0] for look in epochs.looks(tmp_path / "watched", 4)}) == 4
 
 
 def test_score_std_of_a_look_is_the_mean_since_the_look_before(tmp_path):
@@ -131,21 +168,6 @@ def test_the_documents_epochs_are_those_of_the_rows():
         assert smoke.images == row.epochs * smoke.batch  # a look a batch
 
 
-def test_models_of_another_run_are_measured_without_its_looks(tmp_path, ground):
-    trained = Plan(tmp_path / "one", "smoke", ("finetune_oracle",), ground)
-    section6.finetuning(trained)
-    again = replace(trained, out=tmp_path / "two", models=trained.out, settings={"cfg_schedule": "constant"})
-    section6.finetuning(again)
-    assert not _looks(again.out, "finetune_oracle")
-    assert "finetune_oracle-fast" in beside.differences(again.out)
-
-
-def test_seeds_of_a_section_with_trained_bodies_are_pooled(tmp_path, ground):
-    plan = Plan(tmp_path / "out", "smoke", ("finetune_oracle",), ground)
-    runs = [section6.finetuning(plan.seeded(seed, alone=False)) for seed in (0, 1)]
-    assert "| finetune_oracle | fast |" in seeds.pool(plan.out, runs).read_text()
-
-
 # Objectives of bodies in training.
 
 
@@ -157,7 +179,7 @@ def test_a_tenth_of_the_labels_is_dropped():
         return scores.sum(), {}
 
     labels = torch.arange(5000) % 3
-    objectives.with_dropped_labels(record)(bare_body(), labels, labels, labels, 0.0, torch_generator(0))
+    objectives.with_dropped_labels(record)(BODY, labels, labels, labels, 0.0, torch_generator(0))
     gone = seen[0] == -1
     assert gone.float().mean().item() == pytest.approx(objectives.LABEL_DROP, abs=0.015)
     assert torch.equal(seen[0][~gone], labels[~gone])
@@ -169,7 +191,7 @@ def _mask_under(objective, monkeypatch, k):
         objectives, "masked_loss", lambda body, tokens, labels, mask, rng: seen.append(mask) or mask.sum()
     )
     scores = torch.randn(4, 16, generator=torch_generator(9))
-    objective(bare_body(), TOKENS[:4, :16], torch.zeros(4).long(), scores, 0.5, torch_generator(k))
+    objective(BODY, TOKENS[:4, :16], torch.zeros(4).long(), scores, 0.5, torch_generator(k))
     return scores, seen[0]
 
 
@@ -196,7 +218,7 @@ def test_random_masks_do_not_ask_the_head(monkeypatch):
 
 
 def test_weights_from_scratch_are_a_function_of_the_seed():
-    body, state = bare_body(), torch.get_rng_state()
+    body, state = BODY, torch.get_rng_state()
     one, two, other = (seeded(lambda: scratch(body), seed) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     assert fingerprint(one) == fingerprint(two)
@@ -213,16 +235,11 @@ def test_a_row_from_scratch_leaves_the_grounds_body_behind(tmp_path, ground):
     before = fingerprint(load_body(ground.body))
     run_recipe("scratch_cls_k", "smoke", tmp_path / "out", {"images": "8", "batch": "4", "base_lr": "1e-9"}, ground)
     trained = load_body(str(tmp_path / "out" / "body"))
-    start = seeded(lambda: (_head_like(ground), scratch(load_body(ground.body)))[1], 0)
+    body = load_body(ground.body)
+    start = seeded(lambda: (untrained_head(HeadRecipe(""), body), scratch(body))[1], 0)
     assert fingerprint(load_body(ground.body)) == before != fingerprint(trained)
     for (name, p), q in zip(trained.named_parameters(), start.parameters(), strict=True):
         assert torch.allclose(p, q, atol=1e-6), name
-
-
-def _head_like(ground):
-    from orderhead.training.heads import untrained_head
-
-    return untrained_head(HeadRecipe(""), load_body(ground.body))
 
 
 def test_section_seven_measures_against_the_plain_body(tmp_path, ground):

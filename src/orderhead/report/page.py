@@ -44,7 +44,7 @@ def render(report: Report, folder: Path) -> str:
         "Hints": hints.section(report, _equalized(report)),
         "Orders": cards.cards(report, found),
         "Curves": curves.section(report),
-        "Training": training.section(training.logs(folder)),
+        "Training": training.section(training.logs(folder), training.looks(folder)),
         "Protocol": _protocol(report, folder),
     }
     return shell.page(
