@@ -193,15 +193,15 @@ def scratch_scales(recipe: HeadRecipe) -> Scales:
     """`full`: epochs of the 126,689 images that ImageNet-100 usually has, as MAR's own training goes (the README's
     batch, warm-up of 100 epochs and average); the document names no setting but the epochs.
 
-    `mini`, ours: 20 images for an epoch in batches of 16, at the rate of a step that trained the shipped body (1e-3).
+    `mini`, ours: 16 images for an epoch in batches of 16, at the rate of a step that trained the shipped body (1e-3).
     """
     epoch = 126_689
     full = LoopConfig(
         images=epoch * recipe.epochs, batch=2048, base_lr=recipe.base_lr, warmup_images=100 * epoch, ema_decay=0.9999
     )
     mini = replace(
-        full, images=20 * recipe.epochs, batch=16, base_lr=160 * recipe.base_lr, warmup_images=800,
-        cooldown_images=2400, ema_decay=0.99,
+        full, images=16 * recipe.epochs, batch=16, base_lr=160 * recipe.base_lr, warmup_images=800,
+        cooldown_images=1920, ema_decay=0.99,
     )  # fmt: skip
     smoke = replace(mini, images=64, batch=8, warmup_images=8, cooldown_images=0)
     return {"smoke": smoke, "mini": mini, "full": full}
