@@ -289,7 +289,7 @@ def test_damaged_pictures_and_curves_are_left_out(out):
         (["--order", "random"], "a diagnosis is of an order that is not random"),
         (["--order", "rastr"], "unknown order 'rastr'; did you mean 'raster'"),
         (["--order", "raster", "--images", "3"], "at least 5 images an arm, got 3"),
-        (["--order", "raster", "--images", "20000"], "two real images of the right class for each of 20000 images"),
+        (["--order", "raster", "--images", "20000"], "this needs 40000 real images, the classes in turn"),
     ],
 )
 def test_what_cannot_be_taken_apart_is_told_in_one_line(words, says, tmp_path, capsys):

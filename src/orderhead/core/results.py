@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -50,6 +51,14 @@ class Result:
 
     def line(self) -> str:
         return json.dumps(asdict(self), allow_nan=False) + "\n"
+
+
+def plain(metric: str) -> str:
+    """A metric without its number of images or its features: `fd400`, `fid5k` -> `fd`; `is50k` -> `is`.
+
+    Also where more comes after or before: `fid5k_minus_random` -> `fd_minus_random`, `gap_fd400` -> `gap_fd`.
+    """
+    return re.sub(r"(^|_)(?:(is)|fi?d)\d*k?(?=$|_minus_)", lambda m: m[1] + (m[2] or "fd"), metric)
 
 
 def append(path: str | Path, results: Iterable[Result]) -> None:

@@ -6,7 +6,6 @@ Legend: N images, n shown images, L cells, T steps, H x W pixels.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from orderhead.report.reading import Reading, readings
 T = TypeVar("T")
 FIELDS = {
     "protocol": dict, "reference": dict, "class_names": list, "shown": list, "images": int, "given": dict,
-    "left_out": list, "arms": dict, "reported": dict,
+    "left_out": list, "arms": dict, "reported": dict, "told": list,
 }  # fmt: skip
 PANEL_BYTES = 12_000_000  # an order
 LAST = "seconds_per_image"  # the last line that a run writes about an order
@@ -128,6 +127,8 @@ class Report:
     given: dict[str, str]
     left_out: tuple[str, ...]
     readings: dict[str, Reading]
+    told: tuple[dict[str, Any], ...]
+    figures: dict[tuple[str, str], Number]
 
     @property
     def measured(self) -> tuple[Row, ...]:
@@ -186,6 +187,10 @@ def load(folder: str | Path) -> Report:
         given={str(k): str(v) for k, v in (run.get("given") or {}).items()},
         left_out=tuple(str(reason) for reason in run.get("left_out") or ()),
         readings=readings(any(r.metric.startswith("fid") for r in lines)),
+        told=tuple(table for table in run.get("told") or () if _is_told(table)),
+        figures={
+            (r.row, results.plain(r.metric)): Number(r.value, r.ci, r.n) for r in lines if "epoch" not in r.protocol
+        },
     )
 
 
@@ -214,6 +219,11 @@ def _belongs(result: results.Result, run: dict[str, Any]) -> bool:
     return same and result.study == run.get("study", result.study) and _finite(result.value)
 
 
+def _is_final(result: results.Result) -> bool:
+    """Is it of the row as it was measured in the end, and of no epoch of its training?"""
+    return "epoch" not in result.protocol
+
+
 def _real(metrics: object) -> dict[str, float]:
     """What real images score; what is no number is left out."""
     return {k: float(v) for k, v in metrics.items() if _finite(v)} if isinstance(metrics, dict) else {}
@@ -225,15 +235,20 @@ def _finite(value: object) -> bool:
 
 def _numbers(order: str, lines: list[results.Result]) -> dict[str, Number]:
     """The order's numbers; `fd5k` and `fid5k` are filed under `fd`. None where a killed run wrote only some."""
-    plain = re.compile(r"^(?:(is)|f(?:i?)d)(?:\d+k)?(?=$|_minus_)")
     found = {
-        plain.sub(lambda m: m[1] or "fd", r.metric): Number(
-            float(r.value), r.ci if r.ci and len(r.ci) == 2 else None, r.n
-        )
+        results.plain(r.metric): Number(float(r.value), r.ci if r.ci and len(r.ci) == 2 else None, r.n)
         for r in lines
-        if r.row == order
+        if r.row == order and _is_final(r)
     }
     return found if LAST in found else {}
+
+
+def _is_told(table: object) -> bool:
+    """Is it a table of the document: title, reads, metrics with headings, rows of numbers?"""
+    if not (isinstance(table, dict) and all(isinstance(table.get(k), str) for k in ("title", "reads"))):
+        return False
+    metrics, rows = table.get("metrics"), table.get("rows")
+    return isinstance(metrics, dict) and isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values())
 
 
 def _row(folder: Path, order: str, lines: list[results.Result], grid: Grid, run: dict, notes: list[str]) -> Row:

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 from orderhead.core.files import write_text
-from orderhead.report import cards, curves, diagnosis, hints, markup, modes, shell, table, training
+from orderhead.report import cards, curves, diagnosis, hints, markup, modes, probes, shell, table, told, training
 from orderhead.report.answer import answer, below, text
 from orderhead.report.load import Report, load
 from orderhead.report.notes import few_images
@@ -39,6 +39,8 @@ def render(report: Report, folder: Path) -> str:
     found = cards.pictures(report) if any(r.panels for r in report.measured) else {}
     sections = {
         "Table": table.section(report) if report.measured else "",
+        "Document": told.section(report),
+        "Real images": probes.section(folder),
         "Gallery": cards.gallery(report, found),
         "Modes": modes.section(report, found),
         "Hints": hints.section(report, _equalized(report)),

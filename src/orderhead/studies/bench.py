@@ -1,15 +1,19 @@
-"""What asking a head costs, end to end: the same images under random and under a head, in interleaved rounds.
+"""What asking a head costs, end to end: the same images under random and under a head, side by side.
 
-Weights are untrained, since time does not depend on them. A ratio compares runs of one round, one after the other; the
-value is the median over rounds, beside the least and the greatest. `inside` says the same from within the runs: 1 + the
-head's own seconds over all others, which a machine that is busy with other things too disturbs less.
+Weights are untrained, since time does not depend on them. The runs of a round go forward together, one unmasking step
+of each at a time, so that whatever else the machine does slows all of them alike; a ratio compares their seconds, and
+the value is the median over rounds, beside the least and the greatest. `inside` says the same from within the runs: 1 +
+the head's own seconds over all others.
 """
 
 from __future__ import annotations
 
+import copy
 import statistics
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -47,16 +51,20 @@ def rescoring(setting: Setting = Setting(), rounds: int = 3, modes: Sequence[str
     if rounds < 1:
         raise ValueError(f"rounds is at least 1, got {rounds}")
     body = MAR(lookup("size", setting.size, SIZES)).to(default_device()).eval()
-    head = _Timed(learned(untrained_head(HeadRecipe(""), body)))
+    network = untrained_head(HeadRecipe(""), body)
     random = Settings(steps=setting.steps, denoise_steps=setting.denoise_steps, cfg_scale=setting.cfg_scale)
-    cases = {"random": random} | {mode: replace(random, order=head, rescore=mode) for mode in modes}
+    heads = {mode: _Timed(learned(network)) for mode in modes}
+    cases = {"random": random} | {mode: replace(random, order=head, rescore=mode) for mode, head in heads.items()}
     for case in cases.values():
         case.check(body)
     seconds, own = ({name: [] for name in cases} for _ in range(2))
-    for name in tqdm(list(_interleaved(list(cases), rounds)), desc="timing", unit="run"):
-        head.seconds = 0.0
-        seconds[name].append(_seconds(cases[name], body, setting.batch))
-        own[name].append(head.seconds)
+    with tqdm(total=rounds * len(cases) * setting.steps, desc="timing", unit="step") as bar:
+        for _ in range(rounds):
+            for head in heads.values():
+                head.seconds = 0.0
+            for name, spent in together(cases, body, setting.batch, bar.update).items():
+                seconds[name].append(spent)
+                own[name].append(heads[name].seconds if name in heads else 0.0)
     return [_row(mode, seconds[mode], seconds["random"], own[mode], setting) for mode in modes]
 
 
@@ -76,20 +84,72 @@ class _Timed:
         return scores_BL
 
 
-def _interleaved(names: Sequence[str], rounds: int) -> Iterator[str]:
-    """Every name once a round, each round starting with the next one."""
-    for k in range(rounds):
-        yield from names[k % len(names) :]
-        yield from names[: k % len(names)]
+class Turns:
+    """Who may compute: runs take turns, and the time that each has had the floor is counted."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.seconds = dict.fromkeys(names, 0.0)
+        self._queue, self._floor, self._since = deque(names), threading.Condition(), 0.0
+
+    def take(self, name: str) -> None:
+        """Wait until it is this run's turn."""
+        with self._floor:
+            self._floor.wait_for(lambda: self._queue[0] == name)
+            self._since = time.perf_counter()
+
+    def leave(self, name: str, done: bool = False) -> None:
+        """Let the next run go on; one that is `done` has no further turn."""
+        with self._floor:
+            self.seconds[name] += time.perf_counter() - self._since
+            self._queue.popleft()
+            if not done:
+                self._queue.append(name)
+            self._floor.notify_all()
 
 
-def _seconds(settings: Settings, body: MAR, batch: int) -> float:
-    labels = torch.arange(batch, device=body.device) % body.config.classes
-    _wait(body.device)
-    started = time.perf_counter()
-    run(settings, body, labels, torch.arange(batch))
-    _wait(body.device)
-    return time.perf_counter() - started
+def together(
+    cases: Mapping[str, Settings], body: MAR, batch: int, step: Callable[[], object] = lambda: None
+) -> dict[str, float]:
+    """Seconds of each case for the same `batch` images, all cases going forward step by step; `step` is told of each.
+
+    Whatever a case raises is raised here.
+    """
+    turns, failed, threads = Turns(list(cases)), [], torch.get_num_threads()
+    labels, index = torch.arange(batch, device=body.device) % body.config.classes, torch.arange(batch)
+
+    def work(name: str) -> None:
+        turns.take(name)
+        try:
+            torch.set_num_threads(threads)  # a thread of its own would have as many as there are cores
+            run(cases[name], _stepping(body, name, turns, step), labels, index)
+            _wait(body.device)
+        except Exception as error:
+            failed.append(error)
+        turns.leave(name, done=True)
+
+    workers = [threading.Thread(target=work, args=(name,), daemon=True) for name in cases]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if failed:
+        raise failed[0]
+    return turns.seconds
+
+
+def _stepping(body: MAR, name: str, turns: Turns, step: Callable[[], object]) -> MAR:
+    """The same body, which lets the other runs go first at the start of every unmasking step."""
+    own, predict = copy.copy(body), body.predict
+
+    def predicted(tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Tensor:
+        _wait(body.device)
+        turns.leave(name)
+        turns.take(name)
+        step()
+        return predict(tokens_BLC, mask_BL, labels_B)
+
+    own.predict = predicted
+    return own
 
 
 def _wait(device: torch.device) -> None:

@@ -140,19 +140,19 @@ def diagnose(
     own = {order: replace(base, order=order) for order in orders if order != "random"}
     if not own:
         raise ValueError("a diagnosis is of an order that is not random; name one (`orderhead list orders`)")
-    if dist.world_size() > 1:
-        raise ValueError("a diagnosis runs in one process; start it without torchrun")
     given = {**judging, **({} if tokenizer == "auto" else {"tokenizer": tokenizer})}
     random = replace(base, order="random", head=None, rescore=1)
     run = Diagnosis(Path(out), body, model, own, random, images, World.of(model.config, judging), given)
-    for checked in (run.random, *own.values()):
-        checked.check(model)
-    check_real(run.world, 2 * images)  # as many again to compare with
     return execute(run)
 
 
 def execute(run: Diagnosis) -> Path:
     """Sample and measure every arm of every order, going on from what the folder holds."""
+    if dist.world_size() > 1:
+        raise ValueError("a diagnosis runs in one process; start it without torchrun")
+    for settings in (run.random, *run.orders.values()):
+        settings.check(run.body)
+    check_real(run.world, 2 * run.images)  # as many again to compare with
     _claim(run)
     path = run.out / "results.jsonl"
     found = {(r.row, r.metric) for r in results.read(path)} if path.exists() else set()

@@ -5,7 +5,6 @@ Legend: N images.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,12 +46,7 @@ class Told:
 
 def measured(folder: Path) -> dict[tuple[str, str], Result]:
     """(row, metric without its number of images) -> the result."""
-    return {(r.row, plain(r.metric)): r for r in results.read(folder / "results.jsonl")}
-
-
-def plain(metric: str) -> str:
-    """`fd400`, `fid5k_minus_random` -> `fd`, `fd_minus_random`; `is50k` -> `is`."""
-    return re.sub(r"^(?:(is)|fi?d)\d*k?(?=$|_minus_)", lambda m: m[1] or "fd", metric)
+    return {(r.row, results.plain(r.metric)): r for r in results.read(folder / "results.jsonl")}
 
 
 def _cells(ours: Result | None, theirs: float | None) -> tuple[str, str]:

@@ -1,0 +1,66 @@
+"""Tables of the document with our figures beside its own."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+from orderhead.report.load import Number, Report
+from orderhead.report.words import interval, number
+
+HEADS = ("row", "metric", "ours", "lo", "hi", "document")
+
+
+def section(report: Report) -> str:
+    """Empty where the run tells none."""
+    tables = "".join(_table(report, told) for told in report.told)
+    if not tables:
+        return ""
+    return f'<section id="told" aria-labelledby="told-h"><h2 id="told-h">Beside the document</h2>{tables}</section>'
+
+
+def _table(report: Report, told: Mapping[str, Any]) -> str:
+    metrics, rows = told["metrics"], told["rows"]
+    head = "".join(
+        f'<th scope="col">{escape(heading)}</th><th scope="col">document</th>' for heading in metrics.values()
+    )
+    body = "".join(_row(report, name, metrics, theirs) for name, theirs in rows.items())
+    return (
+        f"<h3>{escape(told['title'])}</h3><p>{escape(told['reads'])}</p>"
+        f'<div class="scroll" role="region" aria-label="{escape(told["title"])}" tabindex="0"><table class="told">'
+        f'<thead><tr><th scope="col"></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<p><a class="button" download="{escape(report.study)}.csv" href="{_csv(report, metrics, rows)}">'
+        "Download the numbers (CSV)</a></p>"
+    )
+
+
+def _row(report: Report, name: str, metrics: Mapping[str, str], theirs: Mapping[str, float | None]) -> str:
+    cells = "".join(_ours(report.figures.get((name, m))) + _theirs(theirs.get(m)) for m in metrics)
+    return f'<tr><th scope="row">{escape(name).replace("_", "_<wbr>")}</th>{cells}</tr>'
+
+
+def _ours(found: Number | None) -> str:
+    if found is None:
+        return '<td class="num missing">\N{EN DASH}</td>'
+    ci = f'<span class="ci">{interval(found.ci, 3)}</span>' if found.ci else ""
+    return f'<td class="num"><span class="v">{number(found.value, 3)}</span>{ci}</td>'
+
+
+def _theirs(value: float | None) -> str:
+    return f'<td class="num aside">{"" if value is None else f"{value:g}"}</td>'
+
+
+def _csv(report: Report, metrics: Sequence[str] | Mapping[str, str], rows: Mapping[str, Any]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(HEADS)
+    for name, theirs in rows.items():
+        for metric in metrics:
+            found = report.figures.get((name, metric))
+            ours = (found.value, *(found.ci or ("", ""))) if found else ("", "", "")
+            writer.writerow([name, metric, *ours, theirs.get(metric, "")])
+    return "data:text/csv;charset=utf-8," + quote(stream.getvalue())

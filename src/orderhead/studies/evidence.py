@@ -1,0 +1,216 @@
+"""What results say of a claim: holds, fails, or undecided, with the numbers that decide it.
+
+Everything here reads `results.jsonl` of the sections of one run, and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from scipy.special import ndtri
+from scipy.stats import spearmanr
+
+from orderhead.core import results
+
+Verdict = Literal["holds", "fails", "undecided"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict and what it rests on."""
+
+    verdict: Verdict
+    numbers: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value, its 95 % interval, and at which epoch it was measured (None where a row has no epochs)."""
+
+    value: float
+    ci: tuple[float, float] | None
+    epoch: float | None = None
+
+    @property
+    def half(self) -> float:
+        return (self.ci[1] - self.ci[0]) / 2 if self.ci else math.inf
+
+    def __str__(self) -> str:
+        return f"{self.value:+.3g}" + (f" [{self.ci[0]:+.3g}, {self.ci[1]:+.3g}]" if self.ci else "")
+
+
+@dataclass(frozen=True)
+class Book:
+    """The sections of one run of the study, by the name of their folder; one of section 2 is `heuristics/linear`."""
+
+    root: Path
+
+    @cached_property
+    def _pages(self) -> dict[str, dict[tuple[str, str], list[Figure]]]:
+        return {}
+
+    def _page(self, section: str) -> dict[tuple[str, str], list[Figure]]:
+        if section not in self._pages:
+            path, found = self.root / section / "results.jsonl", {}
+            for r in results.read(path) if path.is_file() else ():
+                found.setdefault((r.row, results.plain(r.metric)), []).append(
+                    Figure(r.value, r.ci, r.protocol.get("epoch"))
+                )
+            self._pages[section] = found
+        return self._pages[section]
+
+    def rows(self, section: str, metric: str) -> dict[str, Figure]:
+        """Row -> its figure, of those that have the metric; epochs left out."""
+        found = {row: self.figure(section, row, metric) for row, name in self._page(section) if name == metric}
+        return {row: figure for row, figure in found.items() if figure}
+
+    def figure(self, section: str, row: str, metric: str) -> Figure | None:
+        """The last figure that is of no epoch; None where there is none."""
+        whole = [f for f in self._page(section).get((row, metric), ()) if f.epoch is None]
+        return whole[-1] if whole else None
+
+    def by_epoch(self, section: str, row: str, metric: str) -> list[Figure]:
+        """The figures of a row's epochs, first to last."""
+        dated = [f for f in self._page(section).get((row, metric), ()) if f.epoch is not None]
+        return sorted(dated, key=lambda f: f.epoch or 0.0)
+
+
+Judge = Callable[[Book], Finding]
+MISSING = "not measured"
+
+
+def positive(section: str, metric: str, *rows: str) -> Judge:
+    """Is the figure of every row above 0?"""
+
+    def judge(book: Book) -> Finding:
+        return all_above({row: book.figure(section, row, metric) for row in rows})
+
+    return judge
+
+
+def all_above(found: Mapping[str, Figure | None]) -> Finding:
+    """holds: every interval above 0; fails: one below 0; undecided otherwise, and where one is missing."""
+    told = "; ".join(f"{name} {figure or MISSING}" for name, figure in found.items())
+    known = [f.ci for f in found.values() if f and f.ci]
+    if any(hi < 0 for _, hi in known):
+        return Finding("fails", told)
+    sure = len(known) == len(found) > 0 and all(lo > 0 for lo, _ in known)
+    return Finding("holds" if sure else "undecided", told or MISSING)
+
+
+def none_below(section: str, metric: str, among: Callable[[str], bool] = lambda row: True) -> Judge:
+    """Does even the best of all rows lose? One that wins must do so with all rows judged together (Bonferroni)."""
+
+    def judge(book: Book) -> Finding:
+        found = {row: f for row, f in book.rows(section, metric).items() if f.ci and among(row)}
+        if not found:
+            return Finding("undecided", MISSING)
+        name, best = min(found.items(), key=lambda item: item[1].value)
+        lost = sum(f.ci is not None and f.ci[0] > 0 for f in found.values())
+        told = f"the best of {len(found)}, {name}: {best}; {lost} lose for themselves"
+        wider = best.half * corrected(len(found))
+        if best.value + wider < 0:
+            return Finding("fails", told)
+        return Finding("holds" if best.ci and best.ci[0] > 0 else "undecided", told)
+
+    return judge
+
+
+def corrected(m: int) -> float:
+    """How much wider a normal interval is when m are to hold together (Bonferroni)."""
+    return float(ndtri(1 - 0.025 / m) / ndtri(0.975))
+
+
+def larger(section: str, metric: str, a: str, b: str) -> Judge:
+    """Is a's figure above b's? The interval takes them as independent, which is too wide where both share random's."""
+
+    def judge(book: Book) -> Finding:
+        x, y = book.figure(section, a, metric), book.figure(section, b, metric)
+        if not (x and y and x.ci and y.ci):
+            return Finding("undecided", MISSING)
+        difference, half = x.value - y.value, math.hypot(x.half, y.half)
+        return all_above({f"{a} - {b}": Figure(difference, (difference - half, difference + half))})
+
+    return judge
+
+
+def within(section: str, metric: str, row: str, margin: float) -> Judge:
+    """Does the whole interval lie in [-margin, margin]? It fails where the whole interval lies outside."""
+
+    def judge(book: Book) -> Finding:
+        found = book.figure(section, row, metric)
+        if not (found and found.ci):
+            return Finding("undecided", MISSING)
+        lo, hi = found.ci
+        told = f"{row} {found}, margin {margin:g}"
+        if -margin < lo and hi < margin:
+            return Finding("holds", told)
+        return Finding("fails" if lo > margin or hi < -margin else "undecided", told)
+
+    return judge
+
+
+def highest(section: str, metric: str, row: str, others: Sequence[str]) -> Judge:
+    """Is the row's figure above that of each of the others?"""
+
+    def judge(book: Book) -> Finding:
+        found = [larger(section, metric, row, other)(book) for other in others]
+        verdicts = {f.verdict for f in found}
+        verdict: Verdict = "fails" if "fails" in verdicts else "holds" if verdicts == {"holds"} else "undecided"
+        return Finding(verdict, "; ".join(f.numbers for f in found))
+
+    return judge
+
+
+def correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """Spearman's rho and its p."""
+    found: Any = spearmanr(a, b)
+    return float(found.statistic), float(found.pvalue)
+
+
+def rising(section: str, metric: str, row: str) -> Judge:
+    """Does the figure rise from epoch to epoch (Spearman's correlation with the epoch, p < 0.05)?"""
+
+    def judge(book: Book) -> Finding:
+        found = book.by_epoch(section, row, metric)
+        if len(found) < 5:
+            return Finding("undecided", MISSING if not found else f"only {len(found)} epochs")
+        rho, p = correlation([f.epoch or 0.0 for f in found], [f.value for f in found])
+        told = f"{row}: {found[0].value:.3g} to {found[-1].value:.3g}, rho {rho:.2f} (p = {p:.2g})"
+        return Finding("undecided" if p >= 0.05 else "holds" if rho > 0 else "fails", told)
+
+    return judge
+
+
+def ratio(section: str, metric: str, row: str, least: float, most: float) -> Judge:
+    """Does the last epoch's figure lie between `least` and `most` times the first's? One run, so no interval."""
+
+    def judge(book: Book) -> Finding:
+        found = book.by_epoch(section, row, metric)
+        if len(found) < 2 or found[0].value == 0:
+            return Finding("undecided", MISSING)
+        times = found[-1].value / found[0].value
+        told = f"{row}: {found[0].value:.3g} to {found[-1].value:.3g}, {times:.2f} times"
+        return Finding("holds" if least <= times <= most else "fails", told)
+
+    return judge
+
+
+def opposed(section: str, a: str, b: str) -> Judge:
+    """Do the two metrics' rankings of the rows run against each other (Spearman's correlation, p < 0.05)?"""
+
+    def judge(book: Book) -> Finding:
+        first, second = book.rows(section, a), book.rows(section, b)
+        rows = [row for row in first if row in second]
+        if len(rows) < 5:
+            return Finding("undecided", MISSING)
+        rho, p = correlation([first[row].value for row in rows], [second[row].value for row in rows])
+        verdict: Verdict = "undecided" if p >= 0.05 else "holds" if rho < 0 else "fails"
+        return Finding(verdict, f"{a} against {b} over {len(rows)} rows: rho {rho:.2f} (p = {p:.2g})")
+
+    return judge
