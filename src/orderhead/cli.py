@@ -286,6 +286,7 @@ def study(
         orderhead study variants --scale mini --out out/variants
         orderhead study variants --scale smoke --only oracle_aligned,oracle_unfrozen --out out/smoke
         orderhead study variants --cfg-schedule equalized --models out/variants --out out/equalized
+        orderhead study heuristics --only multiscale,raster --images 200 --out out/heuristics
 
     Args:
         name: A name from `orderhead list studies`.
@@ -301,7 +302,7 @@ def study(
 
     from orderhead.core.names import lookup
     from orderhead.report import build
-    from orderhead.studies import STUDIES
+    from orderhead.studies import STUDIES, runs_in
     from orderhead.studies.plan import Plan
     from orderhead.studies.seeds import pool
 
@@ -313,7 +314,8 @@ def study(
     )
     each = [plan.seeded(seed, alone=len(numbers) == 1) for seed in numbers]
     for one in each:
-        wrote(build(run(one)))
+        for part in runs_in(run(one)):
+            wrote(build(part))
     if len(each) > 1:
         wrote(pool(Path(out), [one.out for one in each]))
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from orderhead.studies.plan import Plan
 
 NAMES: Mapping[str, str] = {
+    "heuristics": "section 2: orders that need no training, against random, with order and guidance told apart",
     "variants": "section 3: thirteen ways to train a head, each against random",
     "ablations": "section 4: what a head has learned, real tokens injected, nine orders, early recognition",
     "finetuning": "section 6: body and head trained together, epoch by epoch",
@@ -22,6 +23,12 @@ NAMES: Mapping[str, str] = {
 def _later(name: str) -> Callable[[Plan], Path]:
     """The function `name` of the module `name`, imported when it is called."""
     return lambda plan: getattr(import_module(f"orderhead.studies.{name}"), name)(plan)
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """What a study gave: its folder where that is a run with a page of its own, else those of its parts that are."""
+    parts = [folder] if (folder / "run.json").exists() else sorted(folder.iterdir())
+    return [part for part in parts if (part / "run.json").exists()]
 
 
 STUDIES: Mapping[str, Callable[[Plan], Path]] = {name: _later(name) for name in NAMES}
