@@ -277,7 +277,7 @@ def study(
     models: Annotated[str, arg(metavar="DIR")] = "OUT",
     out: str = "out/study-NAME",
 ) -> None:
-    """Run a section of the study: train its rows, measure them against random, write the page.
+    """Run a section of the study: train its rows, measure them against random, write the page (or one a setting).
 
     Running it again goes on where it stopped; a row that is done is passed over. Several seeds are runs of their own,
     in OUT/seed-0, OUT/seed-1, ..., and a table of what they have in common.
@@ -302,9 +302,8 @@ def study(
 
     from orderhead.core.names import lookup
     from orderhead.report import build
-    from orderhead.studies import STUDIES, runs_in
+    from orderhead.studies import STUDIES, pool, runs_in
     from orderhead.studies.plan import Plan
-    from orderhead.studies.seeds import pool
 
     run, out, numbers = lookup("study", name, STUDIES), out.replace("NAME", name), parse_seeds(seeds)
     rows = () if only == "all" else tuple(split(only))
@@ -317,7 +316,7 @@ def study(
         for part in runs_in(run(one)):
             wrote(build(part))
     if len(each) > 1:
-        wrote(pool(Path(out), [one.out for one in each]))
+        wrote(pool(name, Path(out), [one.out for one in each]))
 
 
 def diagnose(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,3 +32,12 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 STUDIES: Mapping[str, Callable[[Plan], Path]] = {name: _later(name) for name in NAMES}
+
+POOLS: Mapping[str, str] = {"heuristics": "heuristics"}
+"""Study -> the module whose `pool` says what its runs under several seeds have in common; `seeds` where none is named.
+"""
+
+
+def pool(name: str, out: Path, folders: Sequence[Path]) -> Path:
+    """Write the table of a study's runs under several seeds into `out`."""
+    return import_module(f"orderhead.studies.{POOLS.get(name, 'seeds')}").pool(out, folders)

@@ -101,8 +101,8 @@ def table(found: Found, says: Mapping[str, str], rows: Sequence[str]) -> str:
     head = ["order", *settings, "document: FID-50K minus random's"]
     return "\n".join([
         "Frechet distance minus random's under the same setting, with its 95 % interval; bold where that excludes 0.",
-        "", *_markdown(head, [*gaps, _random(found, settings)]), "",
-        *(f"- {name}: {says[name]}" for name in settings), "", _tuned(found, rows), "",
+        "", *_markdown(head, [*gaps, *_random(found, settings)]), "",
+        *(f"- {name}: {says[name]}" for name in settings), "", *_tuned(found, rows),
         *_markdown(AGREEMENT, [_agreement(found.gaps, name) for name in settings]), "", NOTE, "",
     ])  # fmt: skip
 
@@ -124,14 +124,17 @@ def _signed(value: float, ci: tuple[float, float] | None) -> str:
     return f"{said} [{lo:.2f}, {hi:.2f}]"
 
 
-def _random(found: Found, settings: Sequence[str]) -> list[str]:
+def _random(found: Found, settings: Sequence[str]) -> list[list[str]]:
+    """The line of random's own distance, where it is known."""
     own = [found.own.get((setting, BASELINE)) for setting in settings]
-    return ["random's own distance", *("" if d is None else f"{d[0]:.2f}" for d in own), f"{DOCUMENT_RANDOM:.2f}"]
+    cells = ["" if each is None else f"{each[0]:.2f}" for each in own]
+    return [["random's own distance", *cells, f"{DOCUMENT_RANDOM:.2f}"]] if any(cells) else []
 
 
-def _tuned(found: Found, rows: Sequence[str]) -> str:
+def _tuned(found: Found, rows: Sequence[str]) -> list[str]:
+    """The line of the scales that were chosen, where they are known."""
     chosen = [f"{row} {found.scales['tuned', row]:g}" for row in rows if ("tuned", row) in found.scales]
-    return f"Guidance scales that `tuned` chose: {', '.join(chosen) or 'none yet'}."
+    return [f"Guidance scales that `tuned` chose: {', '.join(chosen)}.", ""] if chosen else []
 
 
 AGREEMENT = (

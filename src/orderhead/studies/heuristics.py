@@ -23,6 +23,7 @@ from orderhead.core.names import lookup
 from orderhead.metrics.registry import named
 from orderhead.orders.spatial import SCHEDULE_OF
 from orderhead.sampling.sample import Settings
+from orderhead.studies import gaps
 from orderhead.studies.compare import BASELINE, Arm, Comparison, claim, execute
 from orderhead.studies.gaps import DOCUMENT, gather, read, reported, table
 from orderhead.studies.plan import Plan
@@ -199,4 +200,14 @@ def _copy(source: Path, folder: Path) -> None:
 def _write(out: Path) -> None:
     """`results.jsonl` and `table.md` of all settings that are measured so far."""
     gather(out, [name for name in SETTINGS if (out / name / "results.jsonl").exists()])
-    write_text(out / "table.md", table(read(out), {name: s.says for name, s in SETTINGS.items()}, ROWS))
+    _write_table(out, read(out))
+
+
+def pool(out: Path, folders: Sequence[Path]) -> Path:
+    """Write `out/table.md`: what the runs in `folders`, under several seeds, have in common."""
+    return _write_table(out, gaps.pool(folders))
+
+
+def _write_table(out: Path, found: gaps.Found) -> Path:
+    write_text(out / "table.md", table(found, {name: s.says for name, s in SETTINGS.items()}, ROWS))
+    return out / "table.md"
