@@ -277,7 +277,7 @@ def study(
     models: Annotated[str, arg(metavar="DIR")] = "OUT",
     out: str = "out/study-NAME",
 ) -> None:
-    """Run a section of the study: train its rows, measure them against random, write the page.
+    """Run a section of the study: train its rows, measure them against random, write the page (or one a setting).
 
     Running it again goes on where it stopped; a row that is done is passed over. Several seeds are runs of their own,
     in OUT/seed-0, OUT/seed-1, ..., and a table of what they have in common.
@@ -286,6 +286,7 @@ def study(
         orderhead study variants --scale mini --out out/variants
         orderhead study variants --scale smoke --only oracle_aligned,oracle_unfrozen --out out/smoke
         orderhead study variants --cfg-schedule equalized --models out/variants --out out/equalized
+        orderhead study heuristics --only multiscale,raster --images 200 --out out/heuristics
 
     Args:
         name: A name from `orderhead list studies`.
@@ -301,9 +302,8 @@ def study(
 
     from orderhead.core.names import lookup
     from orderhead.report import build
-    from orderhead.studies import STUDIES
+    from orderhead.studies import STUDIES, pool, runs_in
     from orderhead.studies.plan import Plan
-    from orderhead.studies.seeds import pool
 
     run, out, numbers = lookup("study", name, STUDIES), out.replace("NAME", name), parse_seeds(seeds)
     rows = () if only == "all" else tuple(split(only))
@@ -313,9 +313,10 @@ def study(
     )
     each = [plan.seeded(seed, alone=len(numbers) == 1) for seed in numbers]
     for one in each:
-        wrote(build(run(one)))
+        for part in runs_in(run(one)):
+            wrote(build(part))
     if len(each) > 1:
-        wrote(pool(Path(out), [one.out for one in each]))
+        wrote(pool(name, Path(out), [one.out for one in each]))
 
 
 def diagnose(

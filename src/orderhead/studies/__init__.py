@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from orderhead.studies.plan import Plan
 
 NAMES: Mapping[str, str] = {
+    "heuristics": "section 2: orders that need no training, against random, with order and guidance told apart",
     "variants": "section 3: thirteen ways to train a head, each against random",
     "ablations": "section 4: what a head has learned, real tokens injected, nine orders, early recognition",
     "finetuning": "section 6: body and head trained together, epoch by epoch",
@@ -24,4 +25,19 @@ def _later(name: str) -> Callable[[Plan], Path]:
     return lambda plan: getattr(import_module(f"orderhead.studies.{name}"), name)(plan)
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """What a study gave: its folder where that is a run with a page of its own, else those of its parts that are."""
+    parts = [folder] if (folder / "run.json").exists() else sorted(folder.iterdir())
+    return [part for part in parts if (part / "run.json").exists()]
+
+
 STUDIES: Mapping[str, Callable[[Plan], Path]] = {name: _later(name) for name in NAMES}
+
+POOLS: Mapping[str, str] = {"heuristics": "heuristics"}
+"""Study -> the module whose `pool` says what its runs under several seeds have in common; `seeds` where none is named.
+"""
+
+
+def pool(name: str, out: Path, folders: Sequence[Path]) -> Path:
+    """Write the table of a study's runs under several seeds into `out`."""
+    return import_module(f"orderhead.studies.{POOLS.get(name, 'seeds')}").pool(out, folders)

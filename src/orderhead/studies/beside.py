@@ -36,7 +36,7 @@ Difference = tuple[float, tuple[float, float] | None]
 def differences(folder: str | Path) -> dict[str, Difference]:
     """Arm -> its difference, of `folder/results.jsonl`. ValueError where the file is missing."""
     found = results.read(Path(folder) / "results.jsonl")
-    return {r.row: (r.value, r.ci) for r in found if _is_distance(r.metric)}
+    return {r.row: (r.value, r.ci) for r in found if is_distance(r.metric)}
 
 
 def table(found: Mapping[str, Difference]) -> str:
@@ -49,7 +49,8 @@ def table(found: Mapping[str, Difference]) -> str:
     return "\n".join([*head, *rows, "", agreement({arm: value for arm, (value, _) in found.items()}), ""])
 
 
-def _is_distance(metric: str) -> bool:
+def is_distance(metric: str) -> bool:
+    """Is it a Frechet distance minus random's, on whatever features, of however many images?"""
     return metric.startswith(("fd", "fid")) and metric.endswith("_minus_random")
 
 

@@ -164,7 +164,7 @@ def compare(
 
 def execute(run: Comparison) -> Path:
     """Sample and measure every arm of a comparison, going on from what its folder holds."""
-    _claim(run)
+    claim(run)
     for name, arm in tqdm(run.arms.items(), desc="sampling", unit="order", delay=2):
         stream.write(arm.settings, arm.body or run.body, run.images, run.out / "samples" / name, title=name)
     dist.barrier()
@@ -173,7 +173,7 @@ def execute(run: Comparison) -> Path:
     return run.out / "report.html"
 
 
-def _claim(run: Comparison) -> None:
+def claim(run: Comparison) -> None:
     """Write `run.json`. ValueError where the folder holds a run whose numbers would not belong with these."""
     path = run.out / "run.json"
     found = read_json(path) if path.exists() else {}
