@@ -18,20 +18,20 @@ from orderhead.studies.seeds import pooled
 
 
 @dataclass(frozen=True)
-class Told:
+class Reported:
     """The document's FID-50K and Inception score (MAR-B, guidance 2.9, 64 steps; multiscale 256)."""
 
     fid: float
     inception_score: float
 
 
-DOCUMENT: Mapping[str, Told] = {
-    BASELINE: Told(DOCUMENT_RANDOM, 265.6),
-    "multiscale": Told(2.30, 264.3),
-    "ar_random": Told(2.41, 274.4),
-    "center_perturbed": Told(2.44, 254.6),
-    "center_spiral": Told(2.70, 253.7),
-    "edge_spiral": Told(3.95, 336.5),
+DOCUMENT: Mapping[str, Reported] = {
+    BASELINE: Reported(DOCUMENT_RANDOM, 265.6),
+    "multiscale": Reported(2.30, 264.3),
+    "ar_random": Reported(2.41, 274.4),
+    "center_perturbed": Reported(2.44, 254.6),
+    "center_spiral": Reported(2.70, 253.7),
+    "edge_spiral": Reported(3.95, 336.5),
 }
 """Row -> what the document's section 2 reports."""
 
