@@ -53,12 +53,9 @@ def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
         tokens, labels = image_tokens(ground.images, body.config)
         target = asked(oracle)
         if row.oracle_images:
-            tokens, labels = few(tokens, labels, row.oracle_images)
-            key = (
-                f"slow {fingerprint(network)} {fingerprint(body)}"
-                if row.teacher
-                else f"{row.oracle} {fingerprint(network)}"
-            )
+            tokens, labels = few(tokens, labels, min(row.oracle_images, config.images))  # no run sees more
+            name = f"slow {fingerprint(body)}" if row.teacher else row.oracle
+            key = f"{name} {fingerprint(network)}"
             target = known(cached_importance(oracle, key, tokens, labels, body.device))
         frozen = body if row.body_mode == "frozen" else None
         return len(tokens), head_loss(row, frozen, target, tokens, labels, warmup_images(row, config)), None
