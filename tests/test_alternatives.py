@@ -328,28 +328,24 @@ def _lines(out) -> list[dict]:
 
 def test_the_study_trains_a_teacher_before_its_student_and_goes_on(tmp_path, ground):
     out = tmp_path / "out"
-    section5.alternatives(Plan(out, "smoke", ("knowledge_distillation", "lora_finetuning"), ground))
+    section5.alternatives(Plan(out, "smoke", ("knowledge_distillation",), ground))
     first = _lines(out)
-    arms = ["random", "knowledge_distillation-fast", "lora_finetuning-fast", "lora_finetuning-semifast-8"]
-    assert list(dict.fromkeys(r["row"] for r in first)) == arms
-    assert {p.name for p in (out / "heads").iterdir()} == {
-        "nonaligned_oracle_10ep", "knowledge_distillation", "lora_finetuning"
-    }  # fmt: skip
+    assert list(dict.fromkeys(r["row"] for r in first)) == ["random", "knowledge_distillation-fast"]
+    assert {p.name for p in (out / "heads").iterdir()} == {"nonaligned_oracle_10ep", "knowledge_distillation"}
     assert {"fd_minus_random", "is_minus_random", "mmd_rbf_minus_random"} <= {r["metric"] for r in first}
-    lora = next(r["protocol"] for r in first if r["row"] == "lora_finetuning-fast")
-    assert lora["own_weights"] != lora["weights"]
     out = out.rename(tmp_path / "moved")  # nor does it matter where the teacher lies
-    section5.alternatives(Plan(out, "smoke", ("knowledge_distillation", "class_conditional"), ground))
+    section5.alternatives(Plan(out, "smoke", ("knowledge_distillation", "lora_finetuning"), ground))
     later = _lines(out)
     assert later[: len(first)] == first
-    assert {r["row"] for r in later[len(first) :]} == {"class_conditional-fast", "class_conditional-semifast-8"}
+    assert {r["row"] for r in later[len(first) :]} == {"lora_finetuning-fast", "lora_finetuning-semifast-8"}
+    lora = next(r["protocol"] for r in later if r["row"] == "lora_finetuning-fast")
+    assert lora["own_weights"] != lora["weights"]
     table = (out / "table.md").read_text().splitlines()
-    assert [line.split(" | ")[:2] for line in table[2:7]] == [
-        ["| class_conditional", "fast"], ["| class_conditional", "semifast-8"], ["| knowledge_distillation", "fast"],
-        ["| lora_finetuning", "fast"], ["| lora_finetuning", "semifast-8"],
+    assert [line.split(" | ")[:2] for line in table[2:5]] == [
+        ["| knowledge_distillation", "fast"], ["| lora_finetuning", "fast"], ["| lora_finetuning", "semifast-8"]
     ]  # fmt: skip
-    assert table[4].endswith("| +0.60 | -6.26 | -0.0009 | +0.0170 |")
-    assert table[-1].startswith("Spearman's rank correlation of the two rankings over 5 arms")
+    assert table[2].endswith("| +0.60 | -6.26 | -0.0009 | +0.0170 |")
+    assert table[-1].startswith("Spearman's rank correlation of the two rankings over 3 arms")
 
 
 def test_a_teacher_that_changes_makes_another_student(tmp_path, ground):
