@@ -7,7 +7,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := fid,dev
+EXTRAS := fid,lora,dev
 STAMP := .venv/installed
 
 .PHONY: demo test venv clean

@@ -51,7 +51,7 @@ def test_a_head_is_asked_as_often_as_rescore_says(rescore):
     asked = []
 
     class Counting(OrderHead):
-        def forward(self, z_BLD, tokens_BLC=None, given_BL=None):
+        def forward(self, z_BLD, tokens_BLC=None, given_BL=None, labels_B=None):
             asked.append(z_BLD)
             return super().forward(z_BLD)
 

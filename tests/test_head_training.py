@@ -98,7 +98,8 @@ def test_every_objective_reaches_the_scores_and_not_the_body(name):
     loss, _ = objectives.OBJECTIVES[name](body, TOKENS[:4], LABELS[:4], scores, 0.5, torch_generator(0))
     loss.backward()
     assert scores.grad.isfinite().all()
-    assert (scores.grad.abs().sum(1) > 0).all()
+    reached = 2 if name == "head_and_random" else 4  # the rest of its batch is under random masks
+    assert (scores.grad.abs().sum(1) > 0).sum() == reached
     assert fingerprint(body) == before
 
 

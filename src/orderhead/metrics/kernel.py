@@ -31,10 +31,9 @@ def gaussian(x_NF: np.ndarray, y_MF: np.ndarray, sigma: float = 10.0) -> np.ndar
 
 
 def _unit(x_NF: np.ndarray) -> np.ndarray:
+    """Each row scaled to norm 1; a row of zeros stays."""
     norm_N = np.linalg.norm(x_NF, axis=1, keepdims=True)
-    if not norm_N.all():
-        raise ValueError("an embedding of norm 0 has no direction; cmmd needs embeddings such as CLIP's")
-    return x_NF / norm_N
+    return x_NF / np.where(norm_N == 0, 1, norm_N)
 
 
 def row_sums(kernel: Kernel, x_NF: np.ndarray, y_MF: np.ndarray) -> np.ndarray:
@@ -71,10 +70,20 @@ def kid(judged: Judged, reference: Reference) -> Statistic:
 
 
 def cmmd(judged: Judged, reference: Reference) -> Statistic:
+    """`mmd_rbf` of CLIP's ViT-L/14-336 embeddings: only with those does it compare to published values.
+
+    Jayasumana et al. 2024, "Rethinking FID". ValueError for a feature of norm 0, which CLIP does not give.
+    """
+    if not all(np.linalg.norm(part, axis=1).all() for part in features(judged, reference)):
+        raise ValueError("an embedding of norm 0 has no direction; cmmd needs embeddings such as CLIP's")
+    return mmd_rbf(judged, reference)
+
+
+def mmd_rbf(judged: Judged, reference: Reference) -> Statistic:
     """1000 x biased MMD^2, Gaussian kernel of sigma 10, on features scaled to norm 1; >= 0, 0 for the same images.
 
-    Jayasumana et al. 2024, "Rethinking FID", on CLIP ViT-L/14-336 embeddings: only with those does it compare to
-    published values. Its bias is at most 1000 (1/N + 1/M) (1 - exp(-2 / sigma^2)). ValueError for a feature of norm 0.
+    CMMD's formula on whatever features the judge has (ours), so it compares to no published value. Its bias is at most
+    1000 (1/N + 1/M) (1 - exp(-2 / sigma^2)).
     """
     x_NF, y_MF = map(_unit, features(judged, reference))
     own_N = row_sums(gaussian, x_NF, x_NF) / len(x_NF)

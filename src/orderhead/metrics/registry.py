@@ -19,7 +19,7 @@ from orderhead.metrics.bundle import Judged, Reference, remember
 from orderhead.metrics.frechet import fd
 from orderhead.metrics.inception import inception_score
 from orderhead.metrics.intervals import Estimate, Verdict
-from orderhead.metrics.kernel import cmmd, kid
+from orderhead.metrics.kernel import cmmd, kid, mmd_rbf
 from orderhead.metrics.precision_recall import precision, recall
 from orderhead.metrics.statistic import Statistic
 
@@ -51,6 +51,7 @@ METRICS: dict[str, Metric] = {
     "fd": Metric("Frechet distance", fd, False, "squared feature units", sized=True),
     "kid": Metric("Kernel distance", kid, False, "unbiased MMD^2, cubic kernel"),
     "cmmd": Metric("CMMD", cmmd, False, "1000 MMD^2, Gaussian kernel"),
+    "mmd_rbf": Metric("Gaussian kernel distance", mmd_rbf, False, "1000 MMD^2, Gaussian kernel, the judge's features"),
     "is": Metric("Inception-style score", inception_score, True, "effective classes, 1 to K", sized=True),
     "agreement": Metric("Class agreement", agreement, True, "fraction of images", proportion=True),
     "precision": Metric("Precision", precision, True, "fraction of generated images", proportion=True),

@@ -5,7 +5,7 @@ Legend: B batch, L cells, D width of z, C token channels, W the head's width, R 
 
 # No `from __future__ import annotations` here: the hub's mixin reads the config's type off the signature.
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -19,7 +19,10 @@ from orderhead.core.grid import Grid
 
 @dataclass(frozen=True)
 class OrderHeadConfig:
-    """Sizes; the default is the study's at MAR-B, 13,280,769 parameters. `depth=8` is its deep variant."""
+    """Sizes; the default is the study's at MAR-B, 13,280,769 parameters. `depth=8` is its deep variant.
+
+    With `classes` > 0 the head also reads the image's class (the study's fifth alternative).
+    """
 
     grid_h: int = 16
     grid_w: int = 16
@@ -30,6 +33,7 @@ class OrderHeadConfig:
     heads: int = 8
     mlp_ratio: float = 4.0
     registers: int = 4
+    classes: int = field(default=0, repr=False)  # the weights tell it: heads from before it keep their fingerprints
 
     @property
     def grid(self) -> Grid:
@@ -61,14 +65,24 @@ class OrderHead(nn.Module, PyTorchModelHubMixin):
             ]
         )
         self.score = nn.Sequential(nn.Linear(W, W // 2), nn.GELU(), nn.Linear(W // 2, 1))
+        self.class_emb = _class_embedding(config.classes, W) if config.classes else None
 
-    def forward(self, z_BLD: Tensor, tokens_BLC: Tensor | None = None, given_BL: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        z_BLD: Tensor,
+        tokens_BLC: Tensor | None = None,
+        given_BL: Tensor | None = None,
+        labels_B: Tensor | None = None,
+    ) -> Tensor:
         """Raw scores (B, L). Where `given_BL` is True, the clean token stands in for z (the ground-truth curriculum).
 
-        ValueError where z is of another body's width or grid.
+        `labels_B` (int64, -1 = no class) is read by heads with classes only. ValueError where z is of another body's
+        width or grid, and where such a head is given no labels or others than its classes.
         """
         self.fits(z_BLD.shape[1], z_BLD.shape[2])
         x = self.z_norm(self.z_proj(z_BLD))
+        if self.class_emb is not None:
+            x = x + self.class_emb(self._rows(labels_B))[:, None]
         if tokens_BLC is not None and given_BL is not None:
             x = torch.where(given_BL[..., None], self.token_norm(self.token_proj(tokens_BLC)), x)
         x = torch.cat([self.registers.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
@@ -76,14 +90,36 @@ class OrderHead(nn.Module, PyTorchModelHubMixin):
             x = block(x)
         return self.score(x[:, self.config.registers :]).squeeze(-1)
 
-    def fits(self, cells: int, z_width: int) -> None:
-        """ValueError unless the head reads a body of so many cells and such a decoder width."""
+    def _rows(self, labels_B: Tensor | None) -> Tensor:
+        """Labels -> rows of the class embedding, the last one for no class."""
+        classes = self.config.classes
+        if labels_B is None or not bool(((labels_B >= -1) & (labels_B < classes)).all()):
+            told = "none" if labels_B is None else f"{int(labels_B.min())} to {int(labels_B.max())}"
+            raise ValueError(f"this head reads labels in [-1, {classes}), -1 for no class; got {told}")
+        return torch.where(labels_B < 0, classes, labels_B)
+
+    def fits(self, cells: int, z_width: int, classes: int | None = None) -> None:
+        """ValueError unless the head reads a body of so many cells and such a decoder width (and, where it reads the
+        class, of so many classes)."""
         own = self.config
         if (cells, z_width) != (own.grid.L, own.z_width):
             raise ValueError(
                 f"this head reads {own.grid.L} cells of width {own.z_width}, the body gives {cells} of {z_width}; "
                 "take a head that was trained on this body"
             )
+        if classes is not None and own.classes not in (0, classes):
+            raise ValueError(
+                f"this head reads {own.classes} classes, the body has {classes}; take a head that was trained on this "
+                "body"
+            )
+
+
+def _class_embedding(classes: int, width: int) -> nn.Embedding:
+    """A row a class, and a last one for no class that stays 0: there the head goes by z alone (ours)."""
+    rows = nn.Embedding(classes + 1, width, padding_idx=classes)
+    with torch.no_grad():
+        rows.weight.mul_(0.02)
+    return rows
 
 
 def load_head(name: str = "fashion-nonaligned") -> OrderHead:

@@ -33,7 +33,7 @@ class Learned:
         assert state.z_BLD is not None
         head = self.head.to(state.z_BLD.device)
         with torch.no_grad():
-            return head(state.z_BLD.to(head.registers.dtype)).float()
+            return head(state.z_BLD.to(head.registers.dtype), labels_B=state.labels_B).float()
 
 
 def learned(head: OrderHead) -> Learned:

@@ -135,7 +135,7 @@ class Settings:
         """ValueError for any unknown name or setting out of range, before anything is sampled."""
         rescore_steps(self.rescores(), len(self.counts(body.grid.L)))
         if isinstance(policy := self.policy(), Learned):
-            policy.head.fits(body.grid.L, body.config.decoder_width)
+            policy.head.fits(body.grid.L, body.config.decoder_width, body.config.classes)
         self.randomness(body.grid.L)
         self.denoising(body)
         lookup("solver", self.solver, SOLVERS)

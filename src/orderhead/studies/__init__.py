@@ -14,6 +14,7 @@ NAMES: Mapping[str, str] = {
     "heuristics": "section 2: orders that need no training, against random, with order and guidance told apart",
     "variants": "section 3: thirteen ways to train a head, each against random",
     "ablations": "section 4: what a head has learned, real tokens injected, nine orders, early recognition",
+    "alternatives": "section 5: five other ways to learn an order, beside random and the oracle's",
     "finetuning": "section 6: body and head trained together, epoch by epoch",
     "scratch": "section 7: body and head from random weights, beside bodies that are trained the usual way",
 }

@@ -45,8 +45,9 @@ class Evidence:
         device, found = self.body.device, []
         for tokens_BLC, labels_B in zip(self.tokens_NLC.split(batch), self.labels_N.split(batch), strict=True):
             mask_BL = torch.full(tokens_BLC.shape[:2], masked, device=device)
-            z_BLD = self.body.predict(tokens_BLC.to(device), mask_BL, labels_B.to(device))
-            found.append(self.head.to(device)(z_BLD).float().cpu())
+            labels_B = labels_B.to(device)
+            z_BLD = self.body.predict(tokens_BLC.to(device), mask_BL, labels_B)
+            found.append(self.head.to(device)(z_BLD, labels_B=labels_B).float().cpu())
         return torch.cat(found)
 
     @property

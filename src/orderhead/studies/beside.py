@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scipy.stats import spearmanr
@@ -70,7 +70,11 @@ def difference(value: float, ci: tuple[float, float] | None) -> str:
 
 def agreement(ours: Mapping[str, float]) -> str:
     """Spearman's rank correlation of our differences with the document's numbers, and on how many arms it rests."""
-    both = [(ours[arm], told) for arm, told in reported().items() if arm in ours and told is not None]
+    return rankings([(ours[arm], told) for arm, told in reported().items() if arm in ours and told is not None])
+
+
+def rankings(both: Sequence[tuple[float, float]]) -> str:
+    """The same of pairs (ours, the document's), one an arm."""
     if len(both) < 3:
         return f"Too few rows ({len(both)}) to compare rankings."
     ours_, theirs = zip(*both, strict=True)

@@ -65,15 +65,17 @@ def train_and_measure(
 
 
 def trained(plan: Plan, name: str, watch: Watch | None = None) -> Path:
-    """The folder of the row's trained head, which is trained there unless it is."""
-    folder = plan.trained / "heads" / name
-    run_recipe(name, SCALES[plan.scale].recipe, folder, {"seed": str(plan.seed)}, plan.ground, watch)
+    """The folder of the row's trained head, which is trained there unless it is, and so is its teacher before it."""
+    folder, teacher = plan.trained / "heads" / name, HEAD_RECIPES[name].teacher
+    taught = {"teacher": str(trained(plan, teacher))} if teacher else {}
+    run_recipe(name, SCALES[plan.scale].recipe, folder, {"seed": str(plan.seed), **taught}, plan.ground, watch)
     return folder
 
 
 def _check_trained(plan: Plan, rows: Sequence[str]) -> None:
     """ValueError where another run is to lend its models and lacks one."""
-    for name in rows if plan.models else ():
+    needed = {*rows, *(HEAD_RECIPES[name].teacher for name in rows)} - {""}
+    for name in sorted(needed) if plan.models else ():
         if not (plan.trained / "heads" / name / "model.safetensors").is_file():
             raise ValueError(
                 f"no trained {name} in {plan.models}; give the folder of a run that has it, or no --models"

@@ -32,7 +32,7 @@ from orderhead.metrics.registry import measure
 from orderhead.oracles.classifier import PartialVisClassifier
 from orderhead.oracles.load import fitting_classifier
 
-METRICS = ("fd", "kid", "is", "agreement", "precision", "recall")  # not cmmd, whose features are CLIP's
+METRICS = ("fd", "kid", "mmd_rbf", "is", "agreement", "precision", "recall")  # not cmmd, whose features are CLIP's
 LEAST_IMAGES = 5  # what precision and recall need
 
 

@@ -39,7 +39,7 @@ def on_policy(head: OrderHead, body: MAR, tokens_BLC: Tensor, labels_B: Tensor, 
     L = nothing_BL.shape[1]
     counts = cosine(L // 4, L)
     revealed = sum(counts[: int(torch.randint(0, len(counts), (), generator=rng))])
-    scores_BL = head(body.predict(tokens_BLC, nothing_BL, labels_B))
+    scores_BL = head(body.predict(tokens_BLC, nothing_BL, labels_B), labels_B=labels_B)
     return hard_mask(scores_BL, revealed)
 
 

@@ -25,20 +25,25 @@ from orderhead.training.heads import (
     asked,
     head_loss,
     known,
-    save_head,
+    saver,
     scales,
     untrained_head,
     warmup_images,
 )
 from orderhead.training.loop import Evaluation, LoopConfig, Loss
 from orderhead.training.recipe import Recipe, configure
+from orderhead.training.teachers import load_teacher, slow_ranking
 from orderhead.training.variants import HEAD_RECIPES
+
+UNTRAINED = ("summary", "reported", "modes")  # fields that change no weight
+LATER: Mapping[str, Any] = {"reads": "z"}
+"""Fields that a run's identity names only where they are not this, for runs from before there were such fields."""
 
 
 def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
     """A row of the study on a ground. The body is loaded once; what trains it trains a copy."""
     body = ground_body(ground)
-    oracle, network = _oracle(row, body, ground.classifier)
+    oracle, network = _taught(row, body) if row.teacher else _oracle(row, body, ground.classifier)
 
     def build() -> nn.Module:
         head, own = untrained_head(row, body), BODY_MODES[row.body_mode](body)
@@ -48,16 +53,23 @@ def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
         tokens, labels = image_tokens(ground.images, body.config)
         target = asked(oracle)
         if row.oracle_images:
-            tokens, labels = few(tokens, labels, row.oracle_images)
-            key = f"{row.oracle} {fingerprint(network)}"
+            tokens, labels = few(tokens, labels, min(row.oracle_images, config.images))  # no run sees more
+            name = f"slow {fingerprint(body)}" if row.teacher else row.oracle
+            key = f"{name} {fingerprint(network)}"
             target = known(cached_importance(oracle, key, tokens, labels, body.device))
         frozen = body if row.body_mode == "frozen" else None
         return len(tokens), head_loss(row, frozen, target, tokens, labels, warmup_images(row, config)), None
 
-    about = {k: v for k, v in asdict(row).items() if k not in ("summary", "reported", "modes", "scaling")}
+    about = {k: v for k, v in asdict(row).items() if k not in (*UNTRAINED, "scaling", "teacher") and LATER.get(k) != v}
     about |= ground.identity | {"body_weights": fingerprint(body), "oracle_weights": fingerprint(network)}
     about |= {"tokenizer_weights": fingerprint(load_tokenizer(body.config.tokenizer))}
-    return Recipe(row.summary, build, task, scales(row), save_head, about)
+    return Recipe(row.summary, build, task, scales(row), saver(row), about)
+
+
+def _taught(row: HeadRecipe, body: MAR) -> tuple[Oracle, nn.Module]:
+    """The teacher's ranking as an oracle, and the teacher."""
+    head = load_teacher(row.teacher, body)
+    return slow_ranking(body, head), head
 
 
 def _oracle(row: HeadRecipe, body: MAR, classifier: str) -> tuple[Oracle, nn.Module]:
@@ -73,7 +85,7 @@ def _oracle(row: HeadRecipe, body: MAR, classifier: str) -> tuple[Oracle, nn.Mod
 def _split(overrides: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """The overrides that are a head's, and the loop's own. ValueError for a name that is neither's."""
     loop = {f.name for f in dataclasses.fields(LoopConfig)}
-    head = {f.name for f in dataclasses.fields(HeadRecipe)} - loop - {"summary", "reported", "modes"}
+    head = {f.name for f in dataclasses.fields(HeadRecipe)} - loop - {*UNTRAINED}
     for name in overrides:
         if name not in loop | head:
             raise unknown("recipe field", name, loop | head)

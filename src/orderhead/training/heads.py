@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from orderhead.body.mar import MAR
+from orderhead.body.mar import MAR, MARConfig
 from orderhead.core.checkpoint import save_model
 from orderhead.core.names import lookup
 from orderhead.data.posteriors import Tokens, drawn
 from orderhead.oracles.importance import Oracle
 from orderhead.orders.head import HEADS, OrderHead
-from orderhead.training.bodies import BODY_MODES
+from orderhead.training.bodies import BODY_MODES, KEPT
 from orderhead.training.contexts import CONTEXTS
 from orderhead.training.loop import Batch, LoopConfig, Loss
 from orderhead.training.objectives import OBJECTIVES
@@ -28,14 +28,19 @@ STUDY_CELLS = 256  # cluster sizes are the study's, on 16 x 16 cells
 STUDY_BATCH = 256
 
 
+READS: Mapping[str, Callable[[MARConfig], int]] = {"z": lambda body: 0, "z_and_class": lambda body: body.classes}
+"""What a head reads -> how many classes it knows, of a body's."""
+
+
 @dataclass(frozen=True)
 class HeadRecipe:
     """One row of the study: what differs, at the document's own scale, and what it reports.
 
     `cluster_size` counts cells of 16 x 16 and scales with the grid. `order_loss_weight` is the study's lambda, which
     counts after `warmup_steps` of 256 images. With `oracle_images` > 0 the head is trained on so many images only,
-    about which a costly oracle is asked once. `reported` is FID-50K (in section 7 FID-5K) by rescoring mode. `scaling`
-    is a row of `SCALINGS`. ValueError for a field out of its table.
+    about which a costly oracle is asked once. With a `teacher` (a row, or the folder of a trained head) the head learns
+    that head's ranking instead of an oracle's. `reads`: what it is given (`READS`). `reported` is FID-50K (in section 7
+    FID-5K) by rescoring mode. `scaling` is a row of `SCALINGS`. ValueError for a field out of its table.
     """
 
     summary: str
@@ -53,6 +58,8 @@ class HeadRecipe:
     body_mode: str = "frozen"
     ground_truth_share: float = 0.0
     oracle_images: int = 0
+    teacher: str = ""
+    reads: str = "z"
     modes: tuple[str, ...] = ("fast", "semifast-8")
     scaling: str = "head"
 
@@ -62,6 +69,9 @@ class HeadRecipe:
         lookup("objective", self.objective, OBJECTIVES)
         lookup("order loss", self.order_loss, ORDER_LOSSES)
         lookup("body mode", self.body_mode, BODY_MODES)
+        lookup("input of the head", self.reads, READS)
+        if self.teacher and not self.oracle_images:
+            raise ValueError("a teacher is asked once about some images; give their number, oracle_images > 0")
         if not 0 <= self.ground_truth_share <= 1 or self.order_loss_weight < 0:
             raise ValueError(
                 f"ground_truth_share lies in [0, 1] and order_loss_weight is not negative; got "
@@ -82,11 +92,11 @@ class HeadAndBody(nn.Module):
 
 
 def untrained_head(recipe: HeadRecipe, body: MAR) -> OrderHead:
-    """A head of the size that goes with the body's, at the recipe's depth."""
+    """A head of the size that goes with the body's, at the recipe's depth, for what the recipe lets it read."""
     own = body.config
     size = HEADS["base"] if own.decoder_width >= 384 else HEADS["tiny"]
     fitted = replace(size, grid_h=own.grid_h, grid_w=own.grid_w, z_width=own.decoder_width, channels=own.channels)
-    return OrderHead(replace(fitted, depth=recipe.depth))
+    return OrderHead(replace(fitted, depth=recipe.depth, classes=READS[recipe.reads](own)))
 
 
 Target = Callable[[Batch, Tensor, Tensor, Tensor], Tensor]
@@ -119,7 +129,7 @@ def head_loss(
         labels = labels_N[batch.index_B].to(body.device)
         mask = context(head, body, tokens, labels, batch.rng)
         z = body.predict(tokens, mask, labels)
-        scores = head(z, tokens, _given(recipe, mask, batch))
+        scores = head(z, tokens, _given(recipe, mask, batch), labels)
         diffusion, logs = objective(body, tokens, labels, scores, batch.progress, batch.rng)
         order = order_loss(scores, target(batch, tokens, labels, scores.detach()), batch.rng)
         weight = recipe.order_loss_weight if batch.seen >= warmup_images else 0.0
@@ -147,12 +157,17 @@ def _given(recipe: HeadRecipe, mask_BL: Tensor, batch: Batch) -> Tensor | None:
     return (torch.rand(mask_BL.shape, generator=batch.rng) < share).to(mask_BL.device)
 
 
-def save_head(model: nn.Module, out: Path) -> None:
-    """The head as a model folder; a body that was trained with it beside it, in `body/`."""
-    if isinstance(model, HeadAndBody):
-        save_model(model.body, out / "body")
-        model = model.head
-    save_model(model, out)
+def saver(recipe: HeadRecipe) -> Callable[[nn.Module, Path], None]:
+    """Saves the head as a model folder; a body that was trained with it beside it, in `body/`."""
+    kept = KEPT.get(recipe.body_mode, lambda body: body)
+
+    def save(model: nn.Module, out: Path) -> None:
+        if isinstance(model, HeadAndBody):
+            save_model(kept(model.body), out / "body")
+            model = model.head
+        save_model(model, out)
+
+    return save
 
 
 Scales = dict[str, LoopConfig]

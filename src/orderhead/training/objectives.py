@@ -124,6 +124,21 @@ def random_masks(
     return masked_loss(body, tokens_BLC, labels_B, mask_BL, rng), {}
 
 
+def head_and_random(
+    body: MAR, tokens_BLC: Tensor, labels_B: Tensor, scores_BL: Tensor, progress: float, rng: torch.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """Half the batch under the scores' mask (Stage 2), the other half under random masks, as the body was trained.
+
+    For a body that learns the head's masks and is to keep its own (the study's second alternative; the mixture is
+    ours). An odd batch has one more under the scores' mask.
+    """
+    B, L = scores_BL.shape
+    half = (B + 1) // 2
+    headed = straight_through_mask(z_scored(scores_BL[:half]), L // VISIBLE_SHARE, tau(progress))
+    random = random_mask(B - half, L, _masked_cells(scores_BL, rng), rng).to(headed)
+    return masked_loss(body, tokens_BLC, labels_B, torch.cat([headed, random]), rng), {"tau": tau(progress)}
+
+
 def _masked_cells(scores_BL: Tensor, rng: torch.Generator) -> int:
     return math.ceil(scores_BL.shape[1] * mask_ratio(rng))
 
@@ -149,5 +164,6 @@ OBJECTIVES: Mapping[str, Objective] = {
     "joint": with_dropped_labels(straight_through),
     "joint_varied": with_dropped_labels(straight_through_varied),
     "random_masks": with_dropped_labels(random_masks),
+    "head_and_random": with_dropped_labels(head_and_random),
 }
-"""The last three are for bodies in training."""
+"""The last four are for bodies in training."""

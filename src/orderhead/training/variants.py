@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from orderhead.training.alternatives import ALTERNATIVES
 from orderhead.training.finetuning import CONTROLS, FINETUNING
 from orderhead.training.heads import HeadRecipe
 from orderhead.training.scratch import SCRATCH, VARIED
@@ -80,4 +81,6 @@ OWN: Mapping[str, HeadRecipe] = {
 }  # fmt: skip
 """Rows that the document does not have."""
 
-HEAD_RECIPES: Mapping[str, HeadRecipe] = {**VARIANTS, **OWN, **FINETUNING, **CONTROLS, **SCRATCH, **VARIED}
+HEAD_RECIPES: Mapping[str, HeadRecipe] = {
+    **VARIANTS, **OWN, **ALTERNATIVES, **FINETUNING, **CONTROLS, **SCRATCH, **VARIED
+}  # fmt: skip

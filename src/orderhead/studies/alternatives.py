@@ -1,0 +1,98 @@
+"""Section 5 of the study: five other ways to learn an order, beside random and the head of the oracle.
+
+heads/ROW (training, resumable; a distilled head's teacher first) -> samples/ROW-MODE -> results.jsonl -> table.md,
+report.html. The document measured 5,000 images of MAR-B by FID, IS, CLIP score and CMMD. Ours are judged by whatever
+the world's judge sees: `mmd_rbf` is CMMD's formula on its features. CLIP itself ships with nobody, so there is no CLIP
+score, and no CMMD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from orderhead.core import results
+from orderhead.core.files import write_text
+from orderhead.core.names import lookup
+from orderhead.core.results import Result
+from orderhead.studies.beside import rankings
+from orderhead.studies.compare import BASELINE
+from orderhead.studies.plan import Plan
+from orderhead.studies.rounds import baseline, train_and_measure
+from orderhead.training.alternatives import REPORTED
+from orderhead.training.variants import HEAD_RECIPES
+
+COLUMNS: Mapping[str, str] = {"fid5k": "FID-5K", "is5k": "IS-5K", "clip_score": "CLIP score", "cmmd": "CMMD"}
+"""The document's metrics as the table calls them."""
+
+
+def alternatives(plan: Plan) -> Path:
+    """Train the five and the oracle's head, or the rows named (any head's), and measure each against random.
+
+    ValueError for an unknown row or scale, for `full` without a ground, and where peft is not installed.
+    """
+    for name in plan.only:
+        lookup("row", name, HEAD_RECIPES)
+    run = baseline(plan, "alternatives", {})  # the page says of such numbers that they are FIDs of 50,000 images
+    run = train_and_measure(plan, run, plan.only or tuple(row for row in REPORTED if row != BASELINE))
+    write_text(run.out / "table.md", table(results.read(run.out / "results.jsonl")))
+    return run.out
+
+
+def table(found: Sequence[Result]) -> str:
+    """Ours minus random's with 95 % intervals, the document's values minus its random's, how the rankings agree."""
+    ours = {(r.row, r.metric.removesuffix(f"_minus_{BASELINE}")): r for r in found if _is_difference(r.metric)}
+    metrics = list(dict.fromkeys(metric for _, metric in ours))
+    told = [f"document: {title}" for title in COLUMNS.values()]
+    heads = ["row", "rescoring", *(f"{metric} (ours)" for metric in metrics), *told]
+    lines = [
+        _line(row, mode, ours, metrics) for row, mode in arms() if any((f"{row}-{mode}", m) in ours for m in metrics)
+    ]
+    said = "All figures are differences to random order; the document's are of MAR-B, and do not say which rescoring."
+    rule = "|---" * len(heads) + "|"
+    return "\n".join([_cells(heads), rule, *lines, "", said, "", agreement(ours), ""])
+
+
+def _is_difference(metric: str) -> bool:
+    """Of those beside the document's: Frechet distance, scores, and its kernel distance."""
+    return metric.endswith(f"_minus_{BASELINE}") and metric.startswith(("fd", "fid", "is", "mmd", "cmmd", "agreement"))
+
+
+def arms() -> list[tuple[str, str]]:
+    """Row and mode, the rows of the document in its order, then any other head's."""
+    rows = dict.fromkeys([*(row for row in REPORTED if row != BASELINE), *HEAD_RECIPES])
+    return [(row, mode) for row in rows for mode in HEAD_RECIPES[row].modes]
+
+
+def _line(row: str, mode: str, ours: Mapping[tuple[str, str], Result], metrics: Sequence[str]) -> str:
+    figures = [_figure(ours.get((f"{row}-{mode}", metric))) for metric in metrics]
+    return _cells([row, mode, *figures, *(_told(row, metric) for metric in COLUMNS)])
+
+
+def _cells(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _figure(result: Result | None) -> str:
+    if result is None or result.ci is None:
+        return ""
+    digits = 2 if result.ci[1] - result.ci[0] > 0.1 else 4
+    value, lo, hi = (f"{x:+.{digits}f}" for x in (result.value, *result.ci))
+    return f"{value} [{lo}, {hi}]"
+
+
+def _told(row: str, metric: str) -> str:
+    """The document's difference to its random, or nothing where it has no such row."""
+    if row not in REPORTED:
+        return ""
+    return f"{REPORTED[row][metric] - REPORTED[BASELINE][metric]:+.{2 if metric in ('fid5k', 'is5k') else 4}f}"
+
+
+def agreement(ours: Mapping[tuple[str, str], Result]) -> str:
+    """How our Frechet distances rank beside the document's FIDs, over the arms of both."""
+    both = [
+        (r.value, REPORTED[row]["fid5k"])
+        for row, mode in arms() if row in REPORTED
+        for (arm, metric), r in ours.items() if arm == f"{row}-{mode}" and metric.startswith(("fd", "fid"))
+    ]  # fmt: skip
+    return rankings(both)
