@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
@@ -25,6 +25,11 @@ from orderhead.options import (
     parse_seeds,
     split,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orderhead.studies.plan import Plan
 
 # Verbs.
 
@@ -277,21 +282,23 @@ def study(
     models: Annotated[str, arg(metavar="DIR")] = "OUT",
     out: str = "out/study-NAME",
 ) -> None:
-    """Run a section of the study: train its rows, measure them against random, write the page (or one a setting).
+    """Run a section of the study, or all: train its rows, measure them against random, write the page.
 
     Running it again goes on where it stopped; a row that is done is passed over. Several seeds are runs of their own,
-    in OUT/seed-0, OUT/seed-1, ..., and a table of what they have in common.
+    in OUT/seed-0, OUT/seed-1, ..., and a table of what they have in common. `all` tells what it will cost, runs every
+    section in OUT/SECTION, and ends in a table of the document's claims: which hold here, which fail.
 
     For example:
         orderhead study variants --scale mini --out out/variants
         orderhead study variants --scale smoke --only oracle_aligned,oracle_unfrozen --out out/smoke
         orderhead study variants --cfg-schedule equalized --models out/variants --out out/equalized
         orderhead study heuristics --only multiscale,raster --images 200 --out out/heuristics
+        orderhead study all --scale smoke --out out/all
 
     Args:
-        name: A name from `orderhead list studies`.
+        name: A section from `orderhead list studies`, or all.
         scale: Seconds, an hour or two on two cores, or the document's own.
-        only: Rows of the study.
+        only: Rows of the section; sections of all.
         images: Images a row.
         seeds: Of training and of noise.
         cfg_schedule: How guidance is spread over steps.
@@ -302,10 +309,12 @@ def study(
 
     from orderhead.core.names import lookup
     from orderhead.report import build
-    from orderhead.studies import STUDIES, pool, runs_in
+    from orderhead.studies import ALL, STUDIES, pool
     from orderhead.studies.plan import Plan
 
-    run, out, numbers = lookup("study", name, STUDIES), out.replace("NAME", name), parse_seeds(seeds)
+    numbers, out = parse_seeds(seeds), out.replace("NAME", name)
+    if name != ALL:
+        lookup("study", name, {**STUDIES, ALL: None})
     rows = () if only == "all" else tuple(split(only))
     trained = None if models == "OUT" else Path(models)
     plan = Plan(
@@ -313,10 +322,19 @@ def study(
     )
     each = [plan.seeded(seed, alone=len(numbers) == 1) for seed in numbers]
     for one in each:
-        for part in runs_in(run(one)):
-            wrote(build(part))
-    if len(each) > 1:
+        wrote(build(STUDIES[name](one) if name != ALL else _everything(one)))
+    if len(each) > 1 and name != ALL:
         wrote(pool(name, Path(out), [one.out for one in each]))
+
+
+def _everything(plan: Plan) -> Path:
+    """The whole study, its cost told before and its claims after."""
+    from orderhead.studies.everything import costs, everything, told
+
+    show(told(costs(plan)), False)
+    folder = everything(plan)
+    print((folder / "findings.md").read_text(encoding="utf-8"))
+    return folder
 
 
 def diagnose(

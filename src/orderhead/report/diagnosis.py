@@ -101,9 +101,8 @@ def _family(told: Mapping[str, Any]) -> Family:
 def render(folder: Path) -> str:
     """The page as text."""
     found = load(folder)
-    sections = {order: _order(found, order, f"order-{k}") for k, order in enumerate(found.orders)}
     return shell.page(
-        sections | {"Protocol": _protocol(found)},
+        sections(folder) | {"Protocol": _protocol(found)},
         title="Why an order wins or loses",
         kicker=f"Why an order wins or loses <span>diagnose · {escape(str(found.run.get('body', '?')))}</span>",
         answer=" ".join(_answer(found, order) for order in found.orders),
@@ -111,6 +110,12 @@ def render(folder: Path) -> str:
         notes=_notes(found),
         footer=f"orderhead · {escape(found.provenance)}",
     )
+
+
+def sections(folder: Path) -> dict[str, str]:
+    """Order -> what its gap is made of. ValueError as for `load`."""
+    found = load(folder)
+    return {order: _order(found, order, f"order-{k}") for k, order in enumerate(found.orders)}
 
 
 def _answer(found: Diagnosis, order: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 from orderhead.core.files import write_text
-from orderhead.report import cards, curves, diagnosis, hints, markup, modes, probes, shell, table, told, training
+from orderhead.report import cards, curves, diagnosis, hints, markup, modes, probes, shell, table, told, training, whole
 from orderhead.report.answer import answer, below, text
 from orderhead.report.load import Report, load
 from orderhead.report.notes import few_images
@@ -25,12 +25,19 @@ FLAGS = {
 def build(folder: str | Path) -> Path:
     """Write `folder/report.html` from run.json, results.jsonl, traces, panels and curves; whole or not at all.
 
+    A folder of runs has a page of all of them, beside theirs.
     Files that are missing leave gaps, damaged ones a note on the page. ValueError, one line, without run.json or
     results.jsonl.
     """
     folder = Path(folder)
     path = folder / "report.html"
-    write_text(path, diagnosis.render(folder) if diagnosis.is_one(folder) else render(load(folder), folder))
+    if whole.is_one(folder):
+        for run in whole.runs_in(folder):
+            build(run)
+        text = whole.render(folder)
+    else:
+        text = diagnosis.render(folder) if diagnosis.is_one(folder) else render(load(folder), folder)
+    write_text(path, text)
     return path
 
 

@@ -17,8 +17,9 @@ NAMES: Mapping[str, str] = {
     "alternatives": "section 5: five other ways to learn an order, beside random and the oracle's",
     "finetuning": "section 6: body and head trained together, epoch by epoch",
     "scratch": "section 7: body and head from random weights, beside bodies that are trained the usual way",
+    "mismatch": "section 8: what the gaps of raster and of a learned order to random are made of",
 }
-"""Study -> what it answers."""
+"""Section of the study -> what it answers."""
 
 
 def _later(name: str) -> Callable[[Plan], Path]:
@@ -26,13 +27,10 @@ def _later(name: str) -> Callable[[Plan], Path]:
     return lambda plan: getattr(import_module(f"orderhead.studies.{name}"), name)(plan)
 
 
-def runs_in(folder: Path) -> list[Path]:
-    """What a study gave: its folder where that is a run with a page of its own, else those of its parts that are."""
-    parts = [folder] if (folder / "run.json").exists() else sorted(folder.iterdir())
-    return [part for part in parts if (part / "run.json").exists()]
-
-
 STUDIES: Mapping[str, Callable[[Plan], Path]] = {name: _later(name) for name in NAMES}
+"""Section -> the function that runs it and returns its folder."""
+
+ALL = "all"  # the whole study: `everything`
 
 POOLS: Mapping[str, str] = {"heuristics": "heuristics"}
 """Study -> the module whose `pool` says what its runs under several seeds have in common; `seeds` where none is named.

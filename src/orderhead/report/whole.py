@@ -1,0 +1,152 @@
+"""The page of a whole study: what became of every claim, then the tables and curves of each section.
+
+A folder without a run of its own whose subfolders hold runs (sections, or the settings of a section) has such a page.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from orderhead.core.files import read_json
+from orderhead.report import answer, curves, diagnosis, probes, shell, table, told, training
+from orderhead.report.load import load
+
+FINDINGS = "findings.json"
+KINDS = {"holds": "better", "fails": "worse", "undecided": "open"}  # verdict -> the class that colours it
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folder where it is a run, else its subfolders that are, in the order of `contents.json`, then of names."""
+    if (folder / "run.json").is_file():
+        return [folder]
+    first = list(contents(folder))
+    found = [part for part in folder.iterdir() if part.is_dir() and (part / "results.jsonl").is_file()]
+    found.sort(key=lambda part: (first.index(part.name) if part.name in first else len(first), part.name))
+    return [run for part in found for run in runs_in(part)]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Section -> what it answers; empty where nobody says."""
+    path = folder / "contents.json"
+    told: Any = read_json(path) if path.is_file() else {}
+    return {str(k): str(v) for k, v in told.items()} if isinstance(told, dict) else {}
+
+
+def is_one(folder: Path) -> bool:
+    return folder.is_dir() and not (folder / "run.json").exists() and bool(runs_in(folder))
+
+
+def render(folder: Path) -> str:
+    """The page as text. Runs that say nothing yet are left out, with a note."""
+    sections, waiting, says = {}, [], contents(folder)
+    for run in runs_in(folder):
+        name = run.relative_to(folder).as_posix()
+        try:
+            sections[name] = _section(run, name, says.get(name.split("/")[0], ""))
+        except ValueError as error:
+            waiting.append(f"{name}: {error}")
+    found = _findings(folder / FINDINGS)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in waiting)
+    return shell.page(
+        {"Claims": _claims(found)} | sections,
+        script=shell.asset("page.js"),
+        data='{"orders":[]}',
+        title=escape(f"The study: {folder.name}"),
+        kicker=f"The study <span>{len(sections)} comparisons</span>",
+        answer=_answer(found, len(sections)),
+        below="<p>Each part has a page of its own beside this one, with all pictures; the links lead there.</p>",
+        notes=f'<ul class="notes" role="note">{notes}</ul>' if notes else "",
+        footer="orderhead",
+    )
+
+
+def _findings(path: Path) -> list[dict[str, str]]:
+    """What was written of each claim; what is damaged is passed over."""
+    if not path.is_file():
+        return []
+    records: Any = read_json(path)
+    fields = ("says", "section", "document", "verdict", "numbers")
+    return [r for r in records if isinstance(r, dict) and all(isinstance(r.get(k), str) for k in fields)]
+
+
+def _answer(found: list[dict[str, str]], sections: int) -> str:
+    if not found:
+        return f"{sections} comparisons, one under the other."
+    counts = Counter(r["verdict"] for r in found)
+    said = [
+        f'<em class="{kind}">{counts[verdict]} {verdict}</em>' for verdict, kind in KINDS.items() if counts[verdict]
+    ]
+    return f"Of {len(found)} claims about orders {', '.join(said)} here."
+
+
+def _claims(found: list[dict[str, str]]) -> str:
+    """The table of claims, and the same as a file."""
+    if not found:
+        return ""
+    rows = "".join(
+        f'<tr><td>{escape(r["section"])}</td><th scope="row">{escape(r["says"])}</th>'
+        f'<td><span class="chip {KINDS.get(r["verdict"], "none")}">{escape(r["verdict"])}</span></td>'
+        f'<td>{_spaced(r["numbers"])}</td><td class="aside">{escape(r["document"])}</td></tr>'
+        for r in found
+    )
+    heads = "".join(f'<th scope="col">{h}</th>' for h in ("Section", "Claim", "Here", "Ours", "The document's"))
+    uri = "data:application/json;charset=utf-8," + quote(json.dumps(found, indent=1))
+    return (
+        '<section id="claims" aria-labelledby="claims-h"><h2 id="claims-h">Claims</h2>'
+        "<p>holds: the 95 % interval lies on the claim's side; fails: on the other; undecided: neither, or not "
+        "measured. Section: the document's; ours: it makes no such claim. One body, one run: another seed may decide "
+        "otherwise.</p>"
+        '<div class="scroll" role="region" aria-label="Claims" tabindex="0"><table class="claims"><thead><tr>'
+        f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<p><a class="button" download="findings.json" href="{uri}">Download the claims (JSON)</a></p></section>'
+    )
+
+
+def _spaced(numbers: str) -> str:
+    """One figure a line; names may break after an underscore."""
+    return escape(numbers).replace("; ", "<br>").replace("_", "_<wbr>").replace("-", "\N{NON-BREAKING HYPHEN}")
+
+
+def _section(run: Path, name: str, says: str) -> str:
+    """A run's parts under one heading. ValueError where it says nothing yet."""
+    key = re.sub(r"\W+", "-", name)
+    parts = "".join(_scoped(part, f"{key}-") for part in _parts(run) if part)
+    link = f'<a href="{escape(quote(f"{name}/report.html"))}">all of it, with pictures</a>'
+    return (
+        f'<section id="{key}" class="part" aria-labelledby="{key}-h"><h2 id="{key}-h">{escape(name)}</h2>'
+        f'<p class="aside">{escape(says)}</p><p>{escape(_said(run))} {link}</p>{parts}</section>'
+    )
+
+
+def _said(run: Path) -> str:
+    """The run's answer, in a sentence."""
+    if diagnosis.is_one(run):
+        return "What the gap to random is made of."
+    return answer.text(answer.answer(load(run)))
+
+
+def _parts(run: Path) -> Iterator[str]:
+    if diagnosis.is_one(run):
+        yield from diagnosis.sections(run).values()
+        return
+    report = load(run)
+    yield table.section(report)
+    yield told.section(report)
+    yield probes.section(run)
+    yield curves.section(report)
+    yield training.section(training.logs(run), training.looks(run))
+
+
+def _scoped(html: str, prefix: str) -> str:
+    """The same with every id, and every reference to one, under a prefix; nested sections one level down."""
+    html = re.sub(r'\b(id|aria-labelledby)="', rf'\1="{prefix}', html)
+    html = re.sub(r'href="#', f'href="#{prefix}', html)
+    html = re.sub(r"<(/?)section\b", r"<\1div", html)
+    return re.sub(r"<(/?)h([23])\b", lambda m: f"<{m[1]}h{int(m[2]) + 1}", html)
