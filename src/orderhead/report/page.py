@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from dataclasses import replace
 from html import escape
@@ -33,7 +34,8 @@ def build(folder: str | Path) -> Path:
     path = folder / "report.html"
     if whole.is_one(folder):
         for run in whole.runs_in(folder):
-            build(run)
+            with contextlib.suppress(ValueError):  # the page of all says what is not measured yet
+                build(run)
         text = whole.render(folder)
     else:
         text = diagnosis.render(folder) if diagnosis.is_one(folder) else render(load(folder), folder)

@@ -21,7 +21,7 @@ def section(folder: Path) -> str:
     """Empty where `errors.npz` and `spearman.npz` are not there."""
     errors, spearman = (_arrays(folder / name) for name in ("errors.npz", "spearman.npz"))
     charts = [_errors(errors, metric, title) for metric, title in TITLES.items()] if errors else []
-    charts += [_histogram(spearman)] if spearman else []
+    charts += [_histogram(spearman)] if any(name.endswith(" spearman") for name in spearman) else []
     if not charts:
         return ""
     return (
@@ -52,7 +52,8 @@ def _errors(found: dict[str, np.ndarray], metric: str, title: str) -> str:
 def _histogram(found: dict[str, np.ndarray]) -> str:
     """Share of images by rho, from -1 to 1."""
     lines = []
-    for k, (name, rho_N) in enumerate(found.items()):
+    shown = {name.removesuffix(" spearman"): rho_N for name, rho_N in found.items() if name.endswith(" spearman")}
+    for k, (name, rho_N) in enumerate(shown.items()):
         counts, edges = np.histogram(rho_N, bins=BINS, range=(-1, 1))
         middles = (edges[1:] + edges[:-1]) / 2
         lines.append(draw.Line(name, f"s{k % 10}", (middles + 1) / 2, counts / max(len(rho_N), 1)))

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from orderhead.core.files import read_json
@@ -35,8 +34,7 @@ def runs_in(folder: Path) -> list[Path]:
 def contents(folder: Path) -> dict[str, str]:
     """Section -> what it answers; empty where nobody says."""
     path = folder / "contents.json"
-    told: Any = read_json(path) if path.is_file() else {}
-    return {str(k): str(v) for k, v in told.items()} if isinstance(told, dict) else {}
+    return {k: str(v) for k, v in read_json(path).items()} if path.is_file() else {}
 
 
 def is_one(folder: Path) -> bool:
@@ -71,9 +69,10 @@ def _findings(path: Path) -> list[dict[str, str]]:
     """What was written of each claim; what is damaged is passed over."""
     if not path.is_file():
         return []
-    records: Any = read_json(path)
+    records = read_json(path).get("claims")
     fields = ("says", "section", "document", "verdict", "numbers")
-    return [r for r in records if isinstance(r, dict) and all(isinstance(r.get(k), str) for k in fields)]
+    usable = records if isinstance(records, list) else []
+    return [r for r in usable if isinstance(r, dict) and all(isinstance(r.get(k), str) for k in fields)]
 
 
 def _answer(found: list[dict[str, str]], sections: int) -> str:

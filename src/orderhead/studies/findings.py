@@ -188,7 +188,7 @@ def write(root: Path) -> Path:
         {"says": claim.says, "section": claim.section, "document": claim.document, **asdict(finding)}
         for claim, finding in found
     ]
-    write_json(root / "findings.json", records)
+    write_json(root / "findings.json", {"claims": records})
     write_text(root / "findings.md", table(found))
     return root / "findings.md"
 

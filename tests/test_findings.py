@@ -1,0 +1,157 @@
+"""Claims as functions of results, the whole study, and its page."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from orderhead.core.results import Result, append, plain
+from orderhead.report import build
+from orderhead.report.whole import runs_in
+from orderhead.studies import NAMES, evidence, findings
+from orderhead.studies.evidence import Book
+from orderhead.studies.told import Told
+
+
+def _line(section: str, row: str, metric: str, value: float, half: float = 0.1, **protocol) -> Result:
+    return Result(section, row, metric, value, (value - half, value + half), 400, protocol)
+
+
+def _book(tmp_path: Path, *lines: Result) -> Book:
+    for line in lines:
+        append(tmp_path / line.study / "results.jsonl", [line])
+    return Book(tmp_path)
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.5, "holds"), (-0.5, "fails"), (0.05, "undecided")])
+def test_a_sign_is_told_from_the_interval(value, verdict, tmp_path):
+    book = _book(tmp_path, _line("s", "a", "fd400_minus_random", value), _line("s", "b", "fd400_minus_random", 1.0))
+    assert evidence.positive("s", "fd_minus_random", "a", "b")(book).verdict == verdict
+    with_a_gap = evidence.positive("s", "fd_minus_random", "a", "missing")(book).verdict
+    assert with_a_gap == ("fails" if value < 0 else "undecided")
+
+
+@pytest.mark.parametrize(
+    ("a", "half", "verdict"),
+    [(1.0, 0.1, "holds"), (0.1, 0.1, "undecided"), (-1.0, 0.1, "fails"), (1.0, 0.9, "undecided")],
+)
+def test_two_rows_are_compared_as_if_independent(a, half, verdict, tmp_path):
+    book = _book(tmp_path, _line("s", "a", "auc", a, half), _line("s", "b", "auc", 0.0, 0.6))
+    assert evidence.larger("s", "auc", "a", "b")(book).verdict == verdict
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.0, "holds"), (0.1, "undecided"), (0.5, "fails"), (-0.5, "fails")])
+def test_equal_within_a_margin_is_more_than_no_difference(value, verdict, tmp_path):
+    book = _book(tmp_path, _line("s", "a", "fd400_minus_random", value))
+    assert evidence.within("s", "fd_minus_random", "a", 0.15)(book).verdict == verdict
+
+
+def test_the_best_of_many_must_win_by_more(tmp_path):
+    """An interval that excludes 0 by a hair is no victory where it is the best of twenty."""
+    lines = [_line("s", f"r{k}", "fd400_minus_random", 0.3) for k in range(19)]
+    best = _line("s", "lucky", "fd400_minus_random", -0.11)
+    judge = evidence.none_below("s", "fd_minus_random")
+    assert judge(_book(tmp_path / "one", *lines[:1])).verdict == "holds"
+    assert judge(_book(tmp_path / "alone", best)).verdict == "fails"
+    assert judge(_book(tmp_path / "many", best, *lines)).verdict == "undecided"
+    assert judge(_book(tmp_path / "none")).verdict == "undecided"
+
+
+def test_epochs_rise_explode_or_stay(tmp_path):
+    lines = [_line("s", "a", "fd64", 1.0 + k, epoch=k) for k in range(6)]
+    lines += [_line("s", "a", "score_std", 1.0 + k, epoch=k) for k in range(6)]
+    book = _book(tmp_path, *lines, _line("s", "a", "fd400", 99.0))
+    assert evidence.rising("s", "fd", "a")(book).verdict == "holds"
+    assert evidence.ratio("s", "score_std", "a", 2, 10)(book).verdict == "holds"
+    assert evidence.ratio("s", "score_std", "a", 0.5, 2)(book).verdict == "fails"
+    assert evidence.rising("s", "fd", "b")(book).verdict == "undecided"
+    assert book.figure("s", "a", "fd") == evidence.Figure(99.0, (98.9, 99.1))  # an epoch's is not the row's
+
+
+def test_rankings_against_each_other(tmp_path):
+    lines = [_line("s", str(k), "auac", float(k)) for k in range(8)]
+    falling = [_line("s", str(k), "fd400", 10.0 - k) for k in range(8)]
+    book = _book(tmp_path, *lines, *falling)
+    assert evidence.opposed("s", "auac", "fd")(book).verdict == "holds"
+    assert evidence.opposed("s", "auac", "auac")(book).verdict == "fails"
+
+
+def test_highest_is_above_each(tmp_path):
+    book = _book(tmp_path, _line("s", "a", "auc", 3.0), _line("s", "b", "auc", 1.0), _line("s", "c", "auc", 4.0))
+    assert evidence.highest("s", "auc", "a", ("b",))(book).verdict == "holds"
+    assert evidence.highest("s", "auc", "a", ("b", "c"))(book).verdict == "fails"
+
+
+def test_nothing_measured_decides_nothing(tmp_path):
+    found = findings.findings(tmp_path)
+    assert len(found) == len(findings.CLAIMS) > 25
+    assert {finding.verdict for _, finding in found} == {"undecided"}
+
+
+def test_every_claim_is_of_a_section_that_can_be_run(tmp_path):
+    """A claim about a misspelt section would stay undecided for ever."""
+    asked = set()
+
+    class Spy(Book):
+        def _page(self, section):
+            asked.add(section)
+            return {}
+
+    for claim in findings.CLAIMS:
+        claim.judge(Spy(tmp_path))
+    assert {section.split("/")[0] for section in asked} == {"heuristics", "variants", "ablations", "alternatives",
+                                                            "finetuning", "scratch", "mismatch"}  # fmt: skip
+    assert {section.split("/")[0] for section in asked} <= set(NAMES)
+
+
+def test_metrics_are_found_whatever_their_number_of_images():
+    names = {"fd400": "fd", "fid50k_minus_random": "fd_minus_random", "gap_fid5k": "gap_fd", "is5k": "is",
+             "fd": "fd", "auc_minus_random": "auc_minus_random", "bits_mismatch": "bits_mismatch"}  # fmt: skip
+    assert {name: plain(name) for name in names} == names
+
+
+def test_a_table_of_the_document_stands_beside_ours(tmp_path):
+    append(tmp_path / "results.jsonl", [_line("s", "fast", "spearman", 0.25)])
+    table = Told("Title", "Reads.", {"spearman": "rho"}, {"fast": {"spearman": 0.267}, "slow": {}})
+    assert table.markdown(tmp_path).splitlines()[4:] == [
+        "|  | rho: ours | document |", "| --- | --- | --- |", "| fast | 0.25 [0.15, 0.35] | 0.267 |", "| slow |  |  |",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def whole(tmp_path, folder) -> Path:
+    """A study of two parts, one of them with parts of its own, all of which are the fixture's run."""
+    for name in ("variants", "heuristics/linear", "heuristics/constant"):
+        (tmp_path / name).mkdir(parents=True)
+        for part in ("run.json", "results.jsonl"):
+            (tmp_path / name / part).write_bytes((folder / part).read_bytes())
+    (tmp_path / "heuristics" / "results.jsonl").write_text("")
+    (tmp_path / "contents.json").write_text(json.dumps({"heuristics": "section 2", "variants": "section 3"}))
+    findings.write(tmp_path)
+    return tmp_path
+
+
+def test_the_whole_page_has_claims_and_every_part(whole):
+    page = build(whole).read_text(encoding="utf-8")
+    assert [run.relative_to(whole).as_posix() for run in runs_in(whole)] == [
+        "heuristics/constant", "heuristics/linear", "variants"
+    ]  # fmt: skip
+    assert all((run / "report.html").exists() for run in runs_in(whole))
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    for claim in findings.CLAIMS:
+        assert claim.says.split(":")[0].replace("'", "&#x27;") in page
+    for name in ("heuristics/linear", "heuristics/constant", "variants"):
+        assert f'href="{name}/report.html"' in page
+    assert "section 2" in page
+
+
+def test_a_part_without_results_is_told(whole):
+    (whole / "variants" / "results.jsonl").write_text("")
+    assert "variants: " in build(whole).read_text(encoding="utf-8")
+
+
+def test_damaged_claims_are_left_out(whole):
+    (whole / "findings.json").write_text('{"claims": [{"says": 3}, "x"]}')
+    assert "comparisons, one under the other" in build(whole).read_text(encoding="utf-8")
