@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,7 +135,7 @@ class Ablations:
         """What the oracle of that name says, (N, L); another seed, another estimate."""
         classifier, body = self.run.world.classifier, self.run.body
         assert classifier is not None
-        options = ORACLES[name](body.grid.L)
+        options: dict[str, Any] = {**ORACLES[name](body.grid.L)}
         oracle = make_oracle(name, classifier=classifier.to(body.device).requires_grad_(False), **options)
         key = " ".join(map(str, (name, *options.values(), fingerprint(classifier))))
         return cached_importance(oracle, key, self.real_NLC, self.labels_N, body.device, seed=seed)
