@@ -52,7 +52,7 @@ MOST = 5000  # images, at any scale: an oracle is asked about each of them
 DRAWS = 512  # at 64, two estimates of the same image agree by 0.3 only
 ORACLES: Mapping[str, Callable[[int], dict[str, int]]] = {
     "marginal": lambda cells: {"draws": DRAWS},
-    "cls_k_random": lambda cells: {"draws": 64, "cluster_size": HEAD_RECIPES[HEAD].clusters(cells)},
+    "cls_k_random": lambda cells: {"draws": 32, "cluster_size": HEAD_RECIPES[HEAD].clusters(cells)},
 }
 """Oracle that scores are compared with -> its options on a grid of so many cells."""
 NEAR = 0.05  # the document's "within 0.05 per image"
