@@ -18,7 +18,9 @@ from orderhead.report import answer, curves, diagnosis, probes, shell, table, to
 from orderhead.report.load import load
 
 FINDINGS = "findings.json"
-KINDS = {"holds": "better", "fails": "worse", "undecided": "open"}  # verdict -> the class that colours it
+KINDS = {"holds": ("hold", "better"), "fails": ("fail", "worse"), "undecided": ("are undecided", "open")}
+"""Verdict -> what several claims do, and the class that colours it."""
+NOTHING = "not measured"
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -78,11 +80,10 @@ def _findings(path: Path) -> list[dict[str, str]]:
 def _answer(found: list[dict[str, str]], sections: int) -> str:
     if not found:
         return f"{sections} comparisons, one under the other."
-    counts = Counter(r["verdict"] for r in found)
-    said = [
-        f'<em class="{kind}">{counts[verdict]} {verdict}</em>' for verdict, kind in KINDS.items() if counts[verdict]
-    ]
-    return f"Of {len(found)} claims about orders {', '.join(said)} here."
+    counts, unmeasured = Counter(r["verdict"] for r in found), sum(r["numbers"] == NOTHING for r in found)
+    parts = [f'<em class="{kind}">{counts[told]} {said}</em>' for told, (said, kind) in KINDS.items() if counts[told]]
+    rest = f", {unmeasured} of them because nothing of theirs is measured" if unmeasured else ""
+    return f"Of {len(found)} claims about orders, {listed(parts)} here{rest}."
 
 
 def _claims(found: list[dict[str, str]]) -> str:
@@ -91,7 +92,7 @@ def _claims(found: list[dict[str, str]]) -> str:
         return ""
     rows = "".join(
         f'<tr><td>{escape(r["section"])}</td><th scope="row">{escape(r["says"])}</th>'
-        f'<td><span class="chip {KINDS.get(r["verdict"], "none")}">{escape(r["verdict"])}</span></td>'
+        f'<td><span class="chip {KINDS.get(r["verdict"], ("", "none"))[1]}">{escape(r["verdict"])}</span></td>'
         f'<td>{_spaced(r["numbers"])}</td><td class="aside">{escape(r["document"])}</td></tr>'
         for r in found
     )

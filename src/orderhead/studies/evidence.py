@@ -95,12 +95,14 @@ def positive(section: str, metric: str, *rows: str) -> Judge:
 
 def all_above(found: Mapping[str, Figure | None]) -> Finding:
     """holds: every interval above 0; fails: one below 0; undecided otherwise, and where one is missing."""
-    told = "; ".join(f"{name} {figure or MISSING}" for name, figure in found.items())
+    told = (
+        "; ".join(f"{name} {figure or MISSING}" for name, figure in found.items()) if any(found.values()) else MISSING
+    )
     known = [f.ci for f in found.values() if f and f.ci]
     if any(hi < 0 for _, hi in known):
         return Finding("fails", told)
     sure = len(known) == len(found) > 0 and all(lo > 0 for lo, _ in known)
-    return Finding("holds" if sure else "undecided", told or MISSING)
+    return Finding("holds" if sure else "undecided", told)
 
 
 def none_below(section: str, metric: str, among: Callable[[str], bool] = lambda row: True) -> Judge:
@@ -162,7 +164,8 @@ def highest(section: str, metric: str, row: str, others: Sequence[str]) -> Judge
         found = [larger(section, metric, row, other)(book) for other in others]
         verdicts = {f.verdict for f in found}
         verdict: Verdict = "fails" if "fails" in verdicts else "holds" if verdicts == {"holds"} else "undecided"
-        return Finding(verdict, "; ".join(f.numbers for f in found))
+        told = [f.numbers for f in found]
+        return Finding(verdict, MISSING if set(told) == {MISSING} else "; ".join(told))
 
     return judge
 
