@@ -16,6 +16,7 @@ from urllib.parse import quote
 from orderhead.core.files import read_json
 from orderhead.report import answer, curves, diagnosis, probes, shell, table, told, training
 from orderhead.report.load import load
+from orderhead.report.words import listed
 
 FINDINGS = "findings.json"
 KINDS = {"holds": ("hold", "better"), "fails": ("fail", "worse"), "undecided": ("are undecided", "open")}
