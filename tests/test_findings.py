@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from orderhead.core.results import Result, append, plain
 from orderhead.report import build
 from orderhead.report.whole import runs_in
-from orderhead.studies import NAMES, evidence, findings
+from orderhead.studies import NAMES, STUDIES, everything, evidence, findings
 from orderhead.studies.evidence import Book
+from orderhead.studies.plan import Plan
 from orderhead.studies.told import Told
+from orderhead.training.variants import VARIANTS
 
 
 def _line(section: str, row: str, metric: str, value: float, half: float = 0.1, **protocol) -> Result:
@@ -41,21 +44,43 @@ def test_two_rows_are_compared_as_if_independent(a, half, verdict, tmp_path):
     assert evidence.larger("s", "auc", "a", "b")(book).verdict == verdict
 
 
+@pytest.mark.parametrize(("value", "verdict"), [(-0.5, "holds"), (0.0, "holds"), (0.1, "undecided"), (0.5, "fails")])
+def test_no_worse_than_a_margin_is_one_sided(value, verdict, tmp_path):
+    book = _book(tmp_path, _line("s", "a", "fd400_minus_random", value))
+    assert evidence.not_above("s", "fd_minus_random", "a", evidence.fixed(0.15))(book).verdict == verdict
+    opposite = {"holds": "fails", "fails": "holds"}.get(verdict, verdict)
+    assert evidence.above("s", "fd_minus_random", "a", evidence.fixed(0.15))(book).verdict == opposite
+
+
 @pytest.mark.parametrize(("value", "verdict"), [(0.0, "holds"), (0.1, "undecided"), (0.5, "fails"), (-0.5, "fails")])
 def test_equal_within_a_margin_is_more_than_no_difference(value, verdict, tmp_path):
     book = _book(tmp_path, _line("s", "a", "fd400_minus_random", value))
-    assert evidence.within("s", "fd_minus_random", "a", 0.15)(book).verdict == verdict
+    assert evidence.within("s", "fd_minus_random", "a", evidence.fixed(0.15))(book).verdict == verdict
+
+
+def test_a_margin_may_be_a_part_of_another_figure(tmp_path):
+    book = _book(tmp_path, _line("s", "a", "fd400_minus_random", 0.1, 0.05), _line("s", "random", "fd400", 1.0))
+    judge = evidence.within("s", "fd_minus_random", "a", evidence.share(0.2, "s", "random", "fd"))
+    assert judge(book).verdict == "holds"
+    of_nobody = evidence.share(0.2, "s", "b", "fd")
+    assert evidence.within("s", "fd_minus_random", "a", of_nobody)(book).verdict == "undecided"
 
 
 def test_the_best_of_many_must_win_by_more(tmp_path):
     """An interval that excludes 0 by a hair is no victory where it is the best of twenty."""
     lines = [_line("s", f"r{k}", "fd400_minus_random", 0.3) for k in range(19)]
     best = _line("s", "lucky", "fd400_minus_random", -0.11)
-    judge = evidence.none_below("s", "fd_minus_random")
-    assert judge(_book(tmp_path / "one", *lines[:1])).verdict == "holds"
-    assert judge(_book(tmp_path / "alone", best)).verdict == "fails"
-    assert judge(_book(tmp_path / "many", best, *lines)).verdict == "undecided"
-    assert judge(_book(tmp_path / "none")).verdict == "undecided"
+    rows = ["lucky", *(f"r{k}" for k in range(19))]
+
+    def judged(folder: str, found: list[Result], expected: list[str]) -> str:
+        return evidence.none_below("s", "fd_minus_random", expected)(_book(tmp_path / folder, *found)).verdict
+
+    assert judged("one", lines[:1], ["r0"]) == "holds"
+    assert judged("missing", lines[:1], ["r0", "r1"]) == "undecided"
+    assert judged("alone", [best], rows) == "fails"
+    assert judged("many", [best, *lines], rows) == "undecided"
+    assert judged("others", [best, *lines], rows[1:]) == "holds"
+    assert judged("none", [], rows) == "undecided"
 
 
 def test_epochs_rise_explode_or_stay(tmp_path):
@@ -66,6 +91,8 @@ def test_epochs_rise_explode_or_stay(tmp_path):
     assert evidence.ratio("s", "score_std", "a", 2, 10)(book).verdict == "holds"
     assert evidence.ratio("s", "score_std", "a", 0.5, 2)(book).verdict == "fails"
     assert evidence.rising("s", "fd", "b")(book).verdict == "undecided"
+    assert evidence.last("s", "score_std", "a", 6.0)(book).verdict == "holds"
+    assert evidence.last("s", "score_std", "a", 0.5)(book).verdict == "fails"
     assert book.figure("s", "a", "fd") == evidence.Figure(99.0, (98.9, 99.1))  # an epoch's is not the row's
 
 
@@ -73,8 +100,8 @@ def test_rankings_against_each_other(tmp_path):
     lines = [_line("s", str(k), "auac", float(k)) for k in range(8)]
     falling = [_line("s", str(k), "fd400", 10.0 - k) for k in range(8)]
     book = _book(tmp_path, *lines, *falling)
-    assert evidence.opposed("s", "auac", "fd")(book).verdict == "holds"
-    assert evidence.opposed("s", "auac", "auac")(book).verdict == "fails"
+    assert evidence.together("s", "auac", "fd")(book).verdict == "fails"
+    assert evidence.together("s", "auac", "auac")(book).verdict == "holds"
 
 
 def test_highest_is_above_each(tmp_path):
@@ -155,3 +182,69 @@ def test_a_part_without_results_is_told(whole):
 def test_damaged_claims_are_left_out(whole):
     (whole / "findings.json").write_text('{"claims": [{"says": 3}, "x"]}')
     assert "comparisons, one under the other" in build(whole).read_text(encoding="utf-8")
+
+
+# The whole study.
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"scale": "midi"}, "unknown scale"),
+        ({"only": ("variant",)}, "did you mean 'variants'"),
+        ({"models": Path("elsewhere")}, "leave out --models"),
+        ({"settings": {"cfg_schedule": "constant"}}, "leave out --models and --cfg-schedule"),
+        ({"images": 20_000}, "this needs 10000 real images"),
+    ],
+)
+def test_what_would_stop_a_section_later_is_told_first(changes, says, tmp_path):
+    plan = replace(Plan(tmp_path / "out", "smoke"), **changes)
+    for ask in (everything.everything, everything.costs):
+        with pytest.raises(ValueError, match=says):
+            ask(plan)
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_section_has_a_cost():
+    assert everything.COSTS.keys() == NAMES.keys() == STUDIES.keys()
+    for name in NAMES:
+        rows = list(everything.COSTS[name](name, "smoke", 10))
+        assert rows
+        assert all(cost.section == name and cost.sampled >= 0 <= cost.trained for cost in rows)
+        assert len({cost.row for cost in rows}) == len(rows)
+
+
+def test_costs_are_minutes_of_a_pilot(tmp_path, monkeypatch):
+    """Second source: what one section samples is what its folder holds afterwards."""
+    monkeypatch.setattr(everything, "_seconds_an_image", lambda plan: 6.0)
+    found = everything.costs(Plan(tmp_path, "smoke", ("variants",)))
+    assert sum(cost.sampled for cost in found) == 10 * len([1 for row in VARIANTS.values() for _ in row.modes])
+    first = found[0]
+    assert first.minutes == round(6.0 * (first.sampled + 0.1 * first.trained) / 60, 1)
+    assert everything.listing(found)[-1]["minutes"] == pytest.approx(sum(cost.minutes for cost in found))
+
+
+def test_the_head_that_sections_share_is_trained_once(tmp_path):
+    head = tmp_path / "variants" / "heads" / everything.HEAD
+    head.mkdir(parents=True)
+    (head / "model.safetensors").write_bytes(b"weights")
+    everything._lend(tmp_path, "ablations")
+    everything._lend(tmp_path, "scratch")
+    assert (tmp_path / "ablations" / "heads" / everything.HEAD / "model.safetensors").read_bytes() == b"weights"
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_the_study_runs_its_sections_and_judges_the_claims(tmp_path, monkeypatch):
+    ran = []
+
+    def section(plan: Plan) -> Path:
+        ran.append(plan.out.name)
+        append(plan.out / "results.jsonl", [_line(plan.out.name, "multiscale", "fd10_minus_random", 0.5)])
+        return plan.out
+
+    monkeypatch.setattr(everything, "STUDIES", dict.fromkeys(NAMES, section))
+    monkeypatch.setattr(everything, "check", lambda plan: None)
+    everything.everything(Plan(tmp_path, "smoke", ("variants", "mismatch")))
+    assert ran == ["variants", "mismatch"]
+    assert "| **undecided** |" in (tmp_path / "findings.md").read_text()
+    assert list(json.loads((tmp_path / "contents.json").read_text())) == list(NAMES)

@@ -329,9 +329,9 @@ def study(
 
 def _everything(plan: Plan) -> Path:
     """The whole study, its cost told before and its claims after."""
-    from orderhead.studies.everything import costs, everything, told
+    from orderhead.studies.everything import costs, everything, listing
 
-    show(told(costs(plan)), False)
+    show(listing(costs(plan)), False)
     folder = everything(plan)
     print((folder / "findings.md").read_text(encoding="utf-8"))
     return folder

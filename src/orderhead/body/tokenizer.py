@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from orderhead.core.grid import Grid
+from orderhead.core.imports import hidden
+
+with hidden("peft", "transformers"):  # diffusers imports both for loaders that nobody here asks for: seconds a start
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 
 @dataclass(frozen=True)

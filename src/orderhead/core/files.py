@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -64,6 +65,15 @@ def _alive(process: int) -> bool:
     except OSError as error:
         return not isinstance(error, ProcessLookupError)  # another user's process lives too
     return True
+
+
+def copy_missing(source: Path, folder: Path) -> None:
+    """Copy every file below `source` that `folder` lacks, each whole or not at all."""
+    for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        own = folder / path.relative_to(source)
+        if not own.exists():
+            with replacing(own) as temporary:
+                shutil.copyfile(path, temporary)
 
 
 def write_text(path: str | Path, text: str) -> None:

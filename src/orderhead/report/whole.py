@@ -25,13 +25,11 @@ NOTHING = "not measured"
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The folder where it is a run, else its subfolders that are, in the order of `contents.json`, then of names."""
+    """The folder where it is a run, else those of its subfolders that are, in the order of `contents.json`."""
     if (folder / "run.json").is_file():
         return [folder]
-    first = list(contents(folder))
-    found = [part for part in folder.iterdir() if part.is_dir() and (part / "results.jsonl").is_file()]
-    found.sort(key=lambda part: (first.index(part.name) if part.name in first else len(first), part.name))
-    return [run for part in found for run in runs_in(part)]
+    found = {part.name: part for part in sorted(folder.iterdir()) if (part / "results.jsonl").is_file()}
+    return [run for name in contents(folder) or found if name in found for run in runs_in(found[name])]
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -101,9 +99,9 @@ def _claims(found: list[dict[str, str]]) -> str:
     uri = "data:application/json;charset=utf-8," + quote(json.dumps(found, indent=1))
     return (
         '<section id="claims" aria-labelledby="claims-h"><h2 id="claims-h">Claims</h2>'
-        "<p>holds: the 95 % interval lies on the claim's side; fails: on the other; undecided: neither, or not "
-        "measured. Section: the document's; ours: it makes no such claim. One body, one run: another seed may decide "
-        "otherwise.</p>"
+        "<p>holds: the figures are on the claim's side, at 95 % where they have an interval or a p; fails: on the "
+        "other; undecided: neither, or not measured. Section: the document's; ours: it makes no such claim. One body, "
+        "one run: another seed may decide otherwise.</p>"
         '<div class="scroll" role="region" aria-label="Claims" tabindex="0"><table class="claims"><thead><tr>'
         f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
         f'<p><a class="button" download="findings.json" href="{uri}">Download the claims (JSON)</a></p></section>'
@@ -118,7 +116,7 @@ def _spaced(numbers: str) -> str:
 def _section(run: Path, name: str, says: str) -> str:
     """A run's parts under one heading. ValueError where it says nothing yet."""
     key = re.sub(r"\W+", "-", name)
-    parts = "".join(_scoped(part, f"{key}-") for part in _parts(run) if part)
+    parts = "".join(_scoped(part, f"{key}-", f"{quote(name)}/report.html") for part in _parts(run) if part)
     link = f'<a href="{escape(quote(f"{name}/report.html"))}">all of it, with pictures</a>'
     return (
         f'<section id="{key}" class="part" aria-labelledby="{key}-h"><h2 id="{key}-h">{escape(name)}</h2>'
@@ -145,9 +143,9 @@ def _parts(run: Path) -> Iterator[str]:
     yield training.section(training.logs(run), training.looks(run))
 
 
-def _scoped(html: str, prefix: str) -> str:
-    """The same with every id, and every reference to one, under a prefix; nested sections one level down."""
+def _scoped(html: str, prefix: str, page: str) -> str:
+    """The same with ids under a prefix, links leading to the run's own page, and nested sections one level down."""
     html = re.sub(r'\b(id|aria-labelledby)="', rf'\1="{prefix}', html)
-    html = re.sub(r'href="#', f'href="#{prefix}', html)
+    html = re.sub(r'(<a [^>]*)href="#', rf'\1href="{page}#', html)
     html = re.sub(r"<(/?)section\b", r"<\1div", html)
     return re.sub(r"<(/?)h([23])\b", lambda m: f"<{m[1]}h{int(m[2]) + 1}", html)

@@ -140,11 +140,15 @@ class Ablations:
         key = " ".join(map(str, (name, *options.values(), fingerprint(classifier))))
         return cached_importance(oracle, key, self.real_NLC, self.labels_N, body.device, seed=seed)
 
+    def oracle(self, name: str) -> dict[str, Any]:
+        """An oracle as it stands in a protocol."""
+        return {"oracle": name, **ORACLES[name](self.run.body.grid.L)}
+
     def arm(self, name: str) -> Arm:
         """An order's; the oracle's order of image i is that of the i-th real image, which is of its class (ours)."""
         base = self.run.settings
         if name == "oracle_marginal":
-            return Arm(replace(base, order=Given(self.importance())))
+            return Arm(replace(base, order=Given(self.importance())), about=self.oracle("marginal"))
         if name in LEARNED:
             return Arm(replace(base, order="learned", head=str(self.head), rescore=LEARNED[name] or 1))
         return Arm(replace(base, order=name))
@@ -165,8 +169,9 @@ class Ablations:
             found |= {f"{name} {metric}": step_errors(s, real) for name, s in samples.items()}
             means = {name: Statistic.mean(image_errors(s, real), NOT_NEGATIVE) for name, s in samples.items()}
             for name, mean in means.items():
-                self._write(name, _beside_random(metric, mean, means[BASELINE], self.labels_N.numpy()))
-        _save(self.run.out / "errors.npz", found)
+                numbers = _beside_random(metric, mean, means[BASELINE], self.labels_N.numpy())
+                self._write(name, numbers, self.run.identity(name))
+        _add(self.run.out / "errors.npz", found)
 
     def correlate(self) -> None:
         """Ablation 1: the head's scores and each oracle's importance."""
@@ -179,31 +184,26 @@ class Ablations:
             ))  # fmt: skip
             self._correlated(metric, found, oracle)
             kept |= {f"{name} {metric}": rho_N for name, rho_N in found.items()}
-        _save(self.run.out / "spearman.npz", kept)
+        _add(self.run.out / "spearman.npz", kept)
 
     def _correlated(self, metric: str, found: Mapping[str, np.ndarray], oracle: str) -> None:
-        labels = self.labels_N.numpy()
+        labels, head = self.labels_N.numpy(), self.run.identity("learned_slow")
+        own = self.oracle(oracle) | {"head_weights": head["head_weights"]}
         means = {name: Statistic.mean(rho_N, (-1.0, 1.0)) for name, rho_N in found.items()}
         for name, mean in means.items():
-            self._write(name, {metric: single(mean, labels)}, oracle)
+            self._write(name, {metric: single(mean, labels)}, own)
         near = Statistic.mean(np.abs(found["gt_aware"] - found["fast"]) <= NEAR, UNIT)
         self._write("gt_aware", {
             f"{metric}_minus_fast": paired(means["gt_aware"], means["fast"], labels),
             f"{metric}_near_fast": single(near, labels, proportion=True),
-        }, oracle)  # fmt: skip
+        }, own)  # fmt: skip
 
-    def _write(self, row: str, numbers: Mapping[str, Estimate], oracle: str = "marginal") -> None:
-        """Lines of results.jsonl, unless they are there."""
+    def _write(self, row: str, numbers: Mapping[str, Estimate], own: Mapping[str, Any]) -> None:
+        """Lines of results.jsonl, unless they are there; `own` is the row's part of their protocol."""
         path, run = self.run.out / "results.jsonl", self.run
-        own = run.identity(row if row in run.arms else "learned_slow") | {
-            "oracle": oracle,
-            **ORACLES[oracle](run.body.grid.L),
-        }
-        there = {(r.row, r.metric) for r in results.read(path)}
+        there, protocol = {(r.row, r.metric) for r in results.read(path)}, run.protocol | dict(own)
         new = {metric: e for metric, e in numbers.items() if (row, metric) not in there}
-        results.append(
-            path, [Result(run.study, row, m, e.value, e.ci, e.n, run.protocol | own) for m, e in new.items()]
-        )
+        results.append(path, [Result(run.study, row, m, e.value, e.ci, e.n, protocol) for m, e in new.items()])
 
 
 def _beside_random(metric: str, mean: Statistic, random: Statistic, labels_N: np.ndarray) -> dict[str, Estimate]:
@@ -211,6 +211,11 @@ def _beside_random(metric: str, mean: Statistic, random: Statistic, labels_N: np
     return found if mean is random else found | {f"{metric}_minus_{BASELINE}": paired(mean, random, labels_N)}
 
 
-def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _add(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write the arrays, and those that the file holds under other names."""
+    kept: dict[str, np.ndarray] = {}
+    if path.exists():
+        with np.load(path, allow_pickle=False) as file:
+            kept = {name: file[name] for name in file.files}
     with replacing(path) as temporary:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(temporary, **{**kept, **arrays})  # type: ignore[arg-type]

@@ -42,16 +42,20 @@ BASELINE = "random"
 
 @dataclass(frozen=True)
 class Arm:
-    """What one row is sampled with: settings, the order among them, and a body where it is not the run's own."""
+    """What one row is sampled with: settings, the order among them, and a body where it is not the run's own.
+
+    `about` says what a policy that is no name was made from.
+    """
 
     settings: Settings
     body: MAR | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What makes its numbers differ from those of other rows under the same protocol."""
         own = {} if self.body is None else {"own_weights": fingerprint(self.body)}
-        return own | head_identity(self.settings)
+        return own | head_identity(self.settings) | dict(self.about)
 
 
 def head_identity(settings: Settings) -> dict[str, Any]:
@@ -77,7 +81,7 @@ class Comparison:
 
     `arms` are the rows by name, the baseline first. `own`: fields of settings that they choose for themselves, beside
     order and head. `given`: how its sources were named, for the command on the page; `reported`: numbers of others that
-    stand beside a row, `told` whole tables of theirs.
+    stand beside a row, `told` whole tables of theirs. `command`: what runs it, where its fields do not say.
     """
 
     out: Path
@@ -92,6 +96,7 @@ class Comparison:
     reported: Mapping[str, float | None] = field(default_factory=dict)
     own: tuple[str, ...] = ()
     told: tuple[Told, ...] = ()
+    command: str | None = None
 
     @cached_property
     def protocol(self) -> dict[str, Any]:
@@ -122,6 +127,7 @@ class Comparison:
             "protocol": self.protocol,
             "given": dict(self.given),
             "reported": dict(self.reported),
+            "command": self.command,
             "told": [table.record for table in self.told],
             "left_out": self.world.left_out,
         }

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from orderhead.core import dist
-from orderhead.core.files import write_json
+from orderhead.core.files import copy_missing, write_json
 from orderhead.core.names import lookup
 from orderhead.sampling import stream
 from orderhead.sampling.sample import run as sampled
@@ -19,30 +19,50 @@ from orderhead.studies.ablations import HEAD, INJECTED, MOST, ORDERS
 from orderhead.studies.causes import ARMS
 from orderhead.studies.epochs import LOOK_IMAGES
 from orderhead.studies.plan import SCALES, Plan
+from orderhead.studies.real import check_real
 from orderhead.studies.rounds import baseline
 from orderhead.training.alternatives import ALTERNATIVES
 from orderhead.training.heads import HeadRecipe, scales
+from orderhead.training.scratch import PLAIN
 from orderhead.training.variants import HEAD_RECIPES, VARIANTS
 
+SHARING = ("variants", "ablations", "alternatives", "mismatch")  # sections that need the same head
 PILOT_IMAGES = 16
-TRAINED = {True: 0.1, False: 0.25}  # seconds of a trained image over those of a sampled one; is the body frozen?
+HEAD_IMAGE, BODY_IMAGE = 0.1, 0.25  # seconds of an image in training, of a head or a body, over a sampled one's
 
 
 def everything(plan: Plan) -> Path:
-    """Run every section, or those that `only` names, and write `findings.md` after each.
-
-    ValueError for an unknown section, and as the sections have it.
-    """
-    chosen = plan.only or tuple(NAMES)
-    for name in chosen:
-        lookup("section", name, STUDIES)
-    if dist.rank() == 0:
-        write_json(plan.out / "contents.json", {name: said for name, said in NAMES.items() if name in chosen})
-    for name in chosen:
+    """Run every section, or those that `only` names, and write `findings.md` after each. ValueError as for `check`."""
+    check(plan)
+    write_json(plan.out / "contents.json", NAMES)
+    for name in plan.only or NAMES:
+        _lend(plan.out, name)
         STUDIES[name](replace(plan, out=plan.out / name, only=()))
-        if dist.rank() == 0:
-            findings.write(plan.out)
+        findings.write(plan.out)
     return plan.out
+
+
+def check(plan: Plan) -> None:
+    """ValueError, before anything is computed, for whatever would stop a section hours later."""
+    lookup("scale", plan.scale, SCALES)
+    for name in plan.only:
+        lookup("section", name, STUDIES)
+    if plan.models or plan.settings.get("cfg_schedule", "linear") != "linear":
+        raise ValueError("the whole study trains its own models, under linear guidance; leave out --models and "
+                         "--cfg-schedule, or run one section")  # fmt: skip
+    if dist.world_size() > 1:
+        raise ValueError("the whole study runs in one process; start it without torchrun, or run one section")
+    run = baseline(plan, "all", {})
+    if run.world.classifier is None:
+        raise ValueError("the study asks a classifier of partial images; give --classifier")
+    check_real(run.world, 2 * min(run.images, MOST))
+
+
+def _lend(out: Path, section: str) -> None:
+    """Copy the head that several sections need from one that has trained it, so that it is trained once."""
+    trained = [folder for folder in sorted(out.glob(f"*/heads/{HEAD}")) if (folder / "model.safetensors").is_file()]
+    if section in SHARING and trained:
+        copy_missing(trained[0], out / section / "heads" / HEAD)
 
 
 @dataclass(frozen=True)
@@ -59,9 +79,10 @@ class Cost:
 def costs(plan: Plan) -> list[Cost]:
     """Every row's cost, from a pilot of PILOT_IMAGES images: a rough guess, told before hours are spent.
 
-    Orders of one cell a step count as four times the images of others; training by the ratios of `TRAINED`, which were
-    measured on the body that ships.
+    Orders of one cell a step count LONG times, training by the ratios of `TRAINED` (both from the body that ships).
+    What oracles and likelihoods cost is left out. ValueError as for `check`.
     """
+    check(plan)
     n = SCALES[plan.scale].images if plan.images is None else plan.images
     second = _seconds_an_image(plan)
     rows = [cost for name in plan.only or tuple(NAMES) for cost in COSTS[name](name, plan.scale, n)]
@@ -70,7 +91,7 @@ def costs(plan: Plan) -> list[Cost]:
 
 def _training(cost: Cost) -> float:
     row = HEAD_RECIPES.get(cost.row)
-    return cost.trained * TRAINED[row is not None and row.body_mode == "frozen"]
+    return cost.trained * (HEAD_IMAGE if row is not None and row.body_mode == "frozen" else BODY_IMAGE)
 
 
 def _seconds_an_image(plan: Plan) -> float:
@@ -95,36 +116,52 @@ def _heads(rows: Mapping[str, HeadRecipe], looks: Callable[[str], int] = lambda 
     return listed
 
 
-def _plain(section: str, scale: str, n: int) -> Iterator[Cost]:
-    for name in (heuristics.BASELINE, *heuristics.ROWS):
-        yield Cost(section, name, 0, n * (len(heuristics.SETTINGS) + 5) + n * len(heuristics.TUNING_SHARES) // 4)
+LONG = 4  # a run of one cell a step, over one at the scale's steps
+
+
+def _orders(section: str, scale: str, n: int) -> Iterator[Cost]:
+    """One run under each setting, the last of them long, and the trials for tuning; `ar_*` are always long."""
+    runs = len(heuristics.SETTINGS) - 1 + LONG
+    trials = len(heuristics.TUNING_SHARES) / heuristics.TUNING_PART
+    for name in heuristics.ROWS:
+        times = LONG * (len(heuristics.SETTINGS) + trials) if name.startswith("ar_") else runs + trials
+        yield Cost(section, name, 0, round(n * times))
 
 
 def _ablations(section: str, scale: str, n: int) -> Iterator[Cost]:
     n = min(n, MOST)
     yield Cost(section, HEAD, scales(HEAD_RECIPES[HEAD])[SCALES[scale].recipe].images, 0)
     for name in ORDERS:
-        yield Cost(section, name, 0, n * (4 if name.startswith("ar_") else 1) + n * (name in INJECTED))
+        yield Cost(section, name, 0, n * (LONG if name.startswith("ar_") else 1) + n * (name in INJECTED))
+
+
+def _from_scratch(section: str, scale: str, n: int) -> Iterator[Cost]:
+    for name, row in PLAIN.items():
+        yield Cost(section, name, row.scales[SCALES[scale].recipe].images, n)
+    yield from _heads(scratch.ROWS, lambda name: scratch.LOOKS, random=True)(section, scale, n)
 
 
 def _mismatch(section: str, scale: str, n: int) -> Iterator[Cost]:
-    for name in mismatch.ORDERS:
-        yield Cost(section, name, 0, min(n, mismatch.MOST) * (len(ARMS) - 3 + 3 * 2))
+    """Every arm of an order, two of them at one cell a step; random's arms are shared, and counted with the first."""
+    shared = [name for name, arm in ARMS.items() if arm.random]
+    for k, name in enumerate(mismatch.ORDERS):
+        runs = len(ARMS) - len(shared) + 2 * (LONG - 1) + (0 if k else len(shared) + LONG - 1)
+        yield Cost(section, name, 0, min(n, mismatch.MOST) * runs)
 
 
 COSTS: Mapping[str, Callable[[str, str, int], Iterator[Cost]]] = {
-    "heuristics": _plain,
+    "heuristics": _orders,
     "variants": _heads(VARIANTS),
     "ablations": _ablations,
     "alternatives": _heads({HEAD: HEAD_RECIPES[HEAD], **ALTERNATIVES}),
     "finetuning": _heads(finetuning.ROWS, lambda name: finetuning.ROWS[name].epochs, random=True),
-    "scratch": _heads(scratch.ROWS, lambda name: scratch.LOOKS, random=True),
+    "scratch": _from_scratch,
     "mismatch": _mismatch,
 }
 """Section -> its rows' costs, from the name of the scale and the images a row."""
 
 
-def told(found: Sequence[Cost]) -> list[dict[str, object]]:
+def listing(found: Sequence[Cost]) -> list[dict[str, object]]:
     """As the command shows them, the sum last."""
     rows: list[dict[str, object]] = [
         {"section": c.section, "row": c.row, "trained": c.trained, "sampled": c.sampled, "minutes": c.minutes}

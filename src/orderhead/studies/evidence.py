@@ -6,7 +6,7 @@ Everything here reads `results.jsonl` of the sections of one run, and nothing el
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,11 +105,14 @@ def all_above(found: Mapping[str, Figure | None]) -> Finding:
     return Finding("holds" if sure else "undecided", told)
 
 
-def none_below(section: str, metric: str, among: Callable[[str], bool] = lambda row: True) -> Judge:
-    """Does even the best of all rows lose? One that wins must do so with all rows judged together (Bonferroni)."""
+def none_below(section: str, metric: str, expected: Collection[str]) -> Judge:
+    """Does even the best of the expected rows lose? One that wins does so with all judged together (Bonferroni).
+
+    It cannot hold while a row is missing.
+    """
 
     def judge(book: Book) -> Finding:
-        found = {row: f for row, f in book.rows(section, metric).items() if f.ci and among(row)}
+        found = {row: f for row, f in book.rows(section, metric).items() if f.ci and row in expected}
         if not found:
             return Finding("undecided", MISSING)
         name, best = min(found.items(), key=lambda item: item[1].value)
@@ -118,7 +121,8 @@ def none_below(section: str, metric: str, among: Callable[[str], bool] = lambda 
         wider = best.half * corrected(len(found))
         if best.value + wider < 0:
             return Finding("fails", told)
-        return Finding("holds" if best.ci and best.ci[0] > 0 else "undecided", told)
+        sure = len(found) == len(expected) and best.ci is not None and best.ci[0] > 0
+        return Finding("holds" if sure else "undecided", told)
 
     return judge
 
@@ -141,18 +145,60 @@ def larger(section: str, metric: str, a: str, b: str) -> Judge:
     return judge
 
 
-def within(section: str, metric: str, row: str, margin: float) -> Judge:
+Bound = Callable[[Book], float | None]
+"""A number that a figure is held against, from the results themselves; None where they do not say."""
+
+
+def fixed(value: float) -> Bound:
+    return lambda book: value
+
+
+def share(part: float, section: str, row: str, metric: str) -> Bound:
+    """A part of another figure."""
+
+    def bound(book: Book) -> float | None:
+        found = book.figure(section, row, metric)
+        return part * found.value if found else None
+
+    return bound
+
+
+def within(section: str, metric: str, row: str, margin: Bound) -> Judge:
     """Does the whole interval lie in [-margin, margin]? It fails where the whole interval lies outside."""
 
     def judge(book: Book) -> Finding:
-        found = book.figure(section, row, metric)
-        if not (found and found.ci):
+        found, most = book.figure(section, row, metric), margin(book)
+        if not (found and found.ci) or most is None:
             return Finding("undecided", MISSING)
         lo, hi = found.ci
-        told = f"{row} {found}, margin {margin:g}"
-        if -margin < lo and hi < margin:
+        told = f"{row} {found}, margin {most:.3g}"
+        if -most < lo and hi < most:
             return Finding("holds", told)
-        return Finding("fails" if lo > margin or hi < -margin else "undecided", told)
+        return Finding("fails" if lo > most or hi < -most else "undecided", told)
+
+    return judge
+
+
+def above(section: str, metric: str, row: str, bound: Bound) -> Judge:
+    """Is the figure above the bound, interval and all? It fails where the whole interval lies below."""
+
+    def judge(book: Book) -> Finding:
+        found, least = book.figure(section, row, metric), bound(book)
+        if not (found and found.ci) or least is None:
+            return Finding("undecided", MISSING)
+        told = f"{row} {found}, bound {least:.3g}"
+        return Finding("holds" if found.ci[0] > least else "fails" if found.ci[1] < least else "undecided", told)
+
+    return judge
+
+
+def not_above(section: str, metric: str, row: str, bound: Bound) -> Judge:
+    """Is the figure below the bound, interval and all? It fails where the whole interval lies above."""
+    opposite: Mapping[Verdict, Verdict] = {"holds": "fails", "fails": "holds", "undecided": "undecided"}
+
+    def judge(book: Book) -> Finding:
+        found = above(section, metric, row, bound)(book)
+        return Finding(opposite[found.verdict], found.numbers)
 
     return judge
 
@@ -204,8 +250,21 @@ def ratio(section: str, metric: str, row: str, least: float, most: float) -> Jud
     return judge
 
 
-def opposed(section: str, a: str, b: str) -> Judge:
-    """Do the two metrics' rankings of the rows run against each other (Spearman's correlation, p < 0.05)?"""
+def last(section: str, metric: str, row: str, most: float) -> Judge:
+    """Is the last epoch's figure at most so much? One run, so no interval."""
+
+    def judge(book: Book) -> Finding:
+        found = book.by_epoch(section, row, metric)
+        if not found:
+            return Finding("undecided", MISSING)
+        told = f"{row}: {found[0].value:.3g} to {found[-1].value:.3g}, at most {most:g}"
+        return Finding("holds" if found[-1].value <= most else "fails", told)
+
+    return judge
+
+
+def together(section: str, a: str, b: str) -> Judge:
+    """Do the two metrics rise together over the rows (Spearman's correlation, p < 0.05)?"""
 
     def judge(book: Book) -> Finding:
         first, second = book.rows(section, a), book.rows(section, b)
@@ -213,7 +272,7 @@ def opposed(section: str, a: str, b: str) -> Judge:
         if len(rows) < 5:
             return Finding("undecided", MISSING)
         rho, p = correlation([first[row].value for row in rows], [second[row].value for row in rows])
-        verdict: Verdict = "undecided" if p >= 0.05 else "holds" if rho < 0 else "fails"
+        verdict: Verdict = "undecided" if p >= 0.05 else "holds" if rho > 0 else "fails"
         return Finding(verdict, f"{a} against {b} over {len(rows)} rows: rho {rho:.2f} (p = {p:.2g})")
 
     return judge

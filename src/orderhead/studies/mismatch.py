@@ -11,6 +11,7 @@ from orderhead.studies.ablations import HEAD
 from orderhead.studies.compare import BASELINE
 from orderhead.studies.diagnose import Diagnosis, execute
 from orderhead.studies.plan import Plan
+from orderhead.studies.real import check_real
 from orderhead.studies.rounds import baseline, trained
 
 ORDERS = ("raster", "learned_fast")
@@ -24,9 +25,10 @@ def mismatch(plan: Plan) -> Path:
     """
     for name in plan.only:
         lookup("order", name, dict.fromkeys(ORDERS))
-    run = baseline(plan, "diagnose", {})
-    chosen = plan.only or ORDERS
+    run, chosen = baseline(plan, "diagnose", {}), plan.only or ORDERS
+    run = replace(run, images=min(run.images, MOST))
+    check_real(run.world, 2 * run.images)  # before anything is trained
     head = str(trained(plan, HEAD)) if "learned_fast" in chosen else None
     orders = {name: replace(run.settings, order=name, head=head if name in LEARNED else None) for name in chosen}
     random = replace(run.settings, order=BASELINE)
-    return execute(Diagnosis(run.out, run.body_name, run.body, orders, random, min(run.images, MOST), run.world))
+    return execute(Diagnosis(run.out, run.body_name, run.body, orders, random, run.images, run.world))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,6 +49,16 @@ class Plan:
     def trained(self) -> Path:
         """The folder whose `heads/ROW` are the trained models."""
         return self.models or self.out
+
+    def command(self, name: str) -> str:
+        """What runs the study of that name so again, but for where it is put."""
+        words = ["orderhead", "study", name, "--scale", self.scale, "--seeds", str(self.seed)]
+        words += ["--only", ",".join(self.only)] if self.only else []
+        words += ["--images", str(self.images)] if self.images else []
+        words += ["--cfg-schedule", str(self.settings.get("cfg_schedule", "linear"))]
+        given = {**self.judging, **(self.ground.identity if self.ground else {})}
+        words += [w for k, v in given.items() for w in (f"--{'train-images' if k == 'images' else k}", v)]
+        return shlex.join([*words, "--out", self.out.name])
 
     @property
     def seed(self) -> int:

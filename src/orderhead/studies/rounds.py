@@ -36,8 +36,9 @@ def baseline(plan: Plan, study: str, reported: Mapping[str, float | None]) -> Co
     if n < LEAST_IMAGES:
         raise ValueError(f"a study takes at least {LEAST_IMAGES} images a row, got {n}")
     return Comparison(
-        plan.out, study, ground.body, body, {BASELINE: Arm(settings)}, n, settings, world, reported=reported
-    )
+        plan.out, study, ground.body, body, {BASELINE: Arm(settings)}, n, settings, world, reported=reported,
+        command=plan.command(study),
+    )  # fmt: skip
 
 
 Watch = tuple[int, Evaluation]
@@ -66,6 +67,7 @@ def train_and_measure(
 
 def trained(plan: Plan, name: str, watch: Watch | None = None) -> Path:
     """The folder of the row's trained head, which is trained there unless it is, and so is its teacher before it."""
+    _check_trained(plan, [name])
     folder, teacher = plan.trained / "heads" / name, HEAD_RECIPES[name].teacher
     taught = {"teacher": str(trained(plan, teacher))} if teacher else {}
     run_recipe(name, SCALES[plan.scale].recipe, folder, {"seed": str(plan.seed), **taught}, plan.ground, watch)

@@ -55,7 +55,7 @@ def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
         if row.oracle_images:
             tokens, labels = few(tokens, labels, min(row.oracle_images, config.images))  # no run sees more
             name = f"slow {fingerprint(body)}" if row.teacher else row.oracle
-            key = f"{name} {fingerprint(network)}"
+            key = " ".join([name, fingerprint(network), *(f"{k} {v}" for k, v in _options(row, body).items())])
             target = known(cached_importance(oracle, key, tokens, labels, body.device))
         frozen = body if row.body_mode == "frozen" else None
         return len(tokens), head_loss(row, frozen, target, tokens, labels, warmup_images(row, config)), None
@@ -77,9 +77,13 @@ def _oracle(row: HeadRecipe, body: MAR, classifier: str) -> tuple[Oracle, nn.Mod
     if row.oracle not in CLASSIFIER_ORACLES:
         return make_oracle(row.oracle, body=body), body
     network = fitting_classifier(classifier, body.config).to(body.device).requires_grad_(False)
+    return make_oracle(row.oracle, classifier=network, **_options(row, body)), network
+
+
+def _options(row: HeadRecipe, body: MAR) -> dict[str, Any]:
+    """What the row's oracle is told beside its network."""
     chunked = row.oracle.startswith("cls_k") or row.oracle == "cumulative"
-    options: dict[str, Any] = {"cluster_size": row.clusters(body.grid.L)} if chunked else {}
-    return make_oracle(row.oracle, classifier=network, **options), network
+    return {"cluster_size": row.clusters(body.grid.L)} if chunked and not row.teacher else {}
 
 
 def _split(overrides: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
