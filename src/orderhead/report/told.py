@@ -25,10 +25,12 @@ def section(report: Report) -> str:
 
 def _table(report: Report, told: Mapping[str, Any]) -> str:
     metrics, rows = told["metrics"], told["rows"]
+    given = [m for m in metrics if any(row.get(m) is not None for row in rows.values())]
     head = "".join(
-        f'<th scope="col">{escape(heading)}</th><th scope="col">document</th>' for heading in metrics.values()
+        f'<th scope="col">{escape(heading)}</th>' + ('<th scope="col">document</th>' if m in given else "")
+        for m, heading in metrics.items()
     )
-    body = "".join(_row(report, name, metrics, theirs) for name, theirs in rows.items())
+    body = "".join(_row(report, name, list(metrics), given, theirs) for name, theirs in rows.items())
     return (
         f"<h3>{escape(told['title'])}</h3><p>{escape(told['reads'])}</p>"
         f'<div class="scroll" role="region" aria-label="{escape(told["title"])}" tabindex="0"><table class="told">'
@@ -38,8 +40,13 @@ def _table(report: Report, told: Mapping[str, Any]) -> str:
     )
 
 
-def _row(report: Report, name: str, metrics: Mapping[str, str], theirs: Mapping[str, float | None]) -> str:
-    cells = "".join(_ours(report.figures.get((name, m))) + _theirs(theirs.get(m)) for m in metrics)
+def _row(
+    report: Report, name: str, metrics: Sequence[str], given: Sequence[str], theirs: Mapping[str, float | None]
+) -> str:
+    """Ours of every metric, and the document's of those that it gives anywhere."""
+    cells = "".join(
+        _ours(report.figures.get((name, m))) + (_theirs(theirs.get(m)) if m in given else "") for m in metrics
+    )
     return f'<tr><th scope="row">{escape(name).replace("_", "_<wbr>")}</th>{cells}</tr>'
 
 
@@ -54,7 +61,7 @@ def _theirs(value: float | None) -> str:
     return f'<td class="num aside">{"" if value is None else f"{value:g}"}</td>'
 
 
-def _csv(report: Report, metrics: Sequence[str] | Mapping[str, str], rows: Mapping[str, Any]) -> str:
+def _csv(report: Report, metrics: Mapping[str, str], rows: Mapping[str, Any]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream)
     writer.writerow(HEADS)

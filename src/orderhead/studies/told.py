@@ -35,9 +35,11 @@ class Told:
     def markdown(self, folder: Path) -> str:
         """The table with what `folder/results.jsonl` holds."""
         found = measured(folder)
-        heads = [head for heading in self.metrics.values() for head in (f"{heading}: ours", "document")]
+        given = {m for m in self.metrics if any(told.get(m) is not None for told in self.rows.values())}
+        columns = [(m, ours) for m in self.metrics for ours in ((True, False) if m in given else (True,))]
+        heads = [f"{self.metrics[m]}: ours" if ours else "document" for m, ours in columns]
         rows = [
-            (row, *(cell for m in self.metrics for cell in _cells(found.get((row, m)), told.get(m))))
+            (row, *(_ours(found.get((row, m))) if ours else _theirs(told.get(m)) for m, ours in columns))
             for row, told in self.rows.items()
         ]
         lines = [f"| {' | '.join(cells)} |" for cells in (("", *heads), ("---",) * (1 + len(heads)), *rows)]
@@ -49,6 +51,11 @@ def measured(folder: Path) -> dict[tuple[str, str], Result]:
     return {(r.row, results.plain(r.metric)): r for r in results.read(folder / "results.jsonl")}
 
 
-def _cells(ours: Result | None, theirs: float | None) -> tuple[str, str]:
-    mine = "" if ours is None else f"{ours.value:.3g}" + (f" [{ours.ci[0]:.3g}, {ours.ci[1]:.3g}]" if ours.ci else "")
-    return mine, "" if theirs is None else f"{theirs:g}"
+def _ours(found: Result | None) -> str:
+    if found is None:
+        return ""
+    return f"{found.value:.3g}" + (f" [{found.ci[0]:.3g}, {found.ci[1]:.3g}]" if found.ci else "")
+
+
+def _theirs(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
