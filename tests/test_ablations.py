@@ -17,7 +17,7 @@ from orderhead.sampling import stream
 from orderhead.sampling.sample import Samples, Settings, run
 from orderhead.sampling.trace import Trace
 from orderhead.studies import ablations as section4
-from orderhead.studies.agreement import Evidence, correlations
+from orderhead.studies.agreement import INPUTS, Evidence, correlations
 from orderhead.studies.injection import image_errors, step_errors
 from orderhead.studies.plan import SCALES, Plan, Scale
 from orderhead.training.ground import Ground
@@ -53,7 +53,7 @@ def _numbers(plan: Plan) -> dict[tuple[str, str], dict]:
 
 def test_every_ablation_has_its_lines(done):
     found = _numbers(done)
-    for row in ("fast", "gt_aware", "slow", "slow_revealed", "class_mean", "oracle_again"):
+    for row in INPUTS:
         assert found[row, "spearman"]["protocol"]["oracle"] == "marginal"
         assert found[row, "spearman_cls_k"]["protocol"]["cluster_size"] == 16
     for row in ("learned_slow", "learned_fast", "oracle_marginal"):
@@ -96,8 +96,8 @@ def _evidence(N: int = 6) -> Evidence:
     from orderhead.training.heads import HeadRecipe, untrained_head
     from orderhead.training.recipe import seeded
 
-    head = seeded(lambda: untrained_head(HeadRecipe(""), body), 0).eval()
-    return Evidence(head, body, torch.randn(N, 16, 4, generator=rng), labels, importance, again, trace, trace)
+    head, fixed = (seeded(lambda: untrained_head(HeadRecipe(""), body), seed).eval() for seed in (0, 1))
+    return Evidence(head, fixed, body, torch.randn(N, 16, 4, generator=rng), labels, importance, again, trace, trace)
 
 
 def test_correlations_are_scipys():
@@ -111,8 +111,8 @@ def test_correlations_are_scipys():
 def test_fast_sees_no_token_and_gt_aware_sees_them_all():
     given = _evidence()
     other = replace(given, tokens_NLC=given.tokens_NLC + 1)
-    assert torch.equal(given.scores(masked=True), other.scores(masked=True))
-    assert not torch.allclose(given.scores(masked=False), other.scores(masked=False))
+    assert torch.equal(given.scores(given.head, True), other.scores(given.head, True))
+    assert not torch.allclose(given.scores(given.head, False), other.scores(given.head, False))
 
 
 def test_the_class_mean_leaves_the_image_out():

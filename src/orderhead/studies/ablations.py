@@ -43,6 +43,7 @@ from orderhead.studies.told import Told
 from orderhead.training.variants import HEAD_RECIPES
 
 HEAD = "nonaligned_oracle_10ep"
+FIXED = "oracle_random_clusters"  # trained as HEAD is, but for the clusters
 ORDERS = (
     "random", "center_spiral", "edge_spiral", "multiscale", "blockwise", "ar_raster", "learned_fast", "learned_slow",
     "oracle_marginal",
@@ -62,7 +63,7 @@ TOLD = (
         "Ablation 1: scores and the oracle's importance",
         "Mean of Spearman's rho over held-out images (the document: over 8). slow is the order in which a head that is "
         "asked at every step drew an image of its own; slow_revealed, ours, the order in which it uncovered the real "
-        "one. class_mean, ours, is what the class's other images tell; oracle_again a second estimate of the oracle. "
+        "one. fixed, ours, is a head whose clusters were drawn at random in training. class_mean, ours, is what the class's other images tell; oracle_again a second estimate of the oracle. "
         "Which oracle it asks the document does not say; the head was trained to follow cls_k.",
         {"spearman": "marginal oracle", "spearman_cls_k": "the head's own, cls_k"},
         {name: {"spearman": {"fast": 0.267, "gt_aware": 0.267, "slow": 0.109}.get(name)} for name in INPUTS},
@@ -104,7 +105,7 @@ def ablations(plan: Plan) -> Path:
     if dist.world_size() > 1:
         raise ValueError("the ablations run in one process; start them without torchrun")
     check_real(run.world, run.images)
-    study = Ablations(run, trained(plan, HEAD))
+    study = Ablations(run, trained(plan, HEAD), trained(plan, FIXED))
     names = [name for name in ORDERS if name in (BASELINE, *(plan.only or ORDERS))]
     study = replace(study, run=replace(run, arms={name: study.arm(name) for name in names}))
     execute(study.run)
@@ -117,10 +118,11 @@ def ablations(plan: Plan) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Ablations:
-    """The comparison of orders, and the head that it is about."""
+    """The comparison of orders, the head that it is about, and one with a target that did not move."""
 
     run: Comparison
     head: Path
+    fixed: Path
 
     @cached_property
     def labels_N(self) -> Tensor:
@@ -176,10 +178,11 @@ class Ablations:
     def correlate(self) -> None:
         """Ablation 1: the head's scores and each oracle's importance."""
         free, revealed = (self.samples("learned_slow", injected).trace for injected in (False, True))
-        head, kept = load_head(str(self.head)).eval(), {}
+        head, fixed = (load_head(str(folder)).eval() for folder in (self.head, self.fixed))
+        kept: dict[str, np.ndarray] = {}
         for metric, oracle in (("spearman", "marginal"), ("spearman_cls_k", "cls_k_random")):
             found = correlations(Evidence(
-                head, self.run.body, self.real_NLC, self.labels_N, self.importance(oracle), self.importance(oracle, 1),
+                head, fixed, self.run.body, self.real_NLC, self.labels_N, self.importance(oracle), self.importance(oracle, 1),
                 free, revealed,
             ))  # fmt: skip
             self._correlated(metric, found, oracle)
@@ -187,8 +190,8 @@ class Ablations:
         _add(self.run.out / "spearman.npz", kept)
 
     def _correlated(self, metric: str, found: Mapping[str, np.ndarray], oracle: str) -> None:
-        labels, head = self.labels_N.numpy(), self.run.identity("learned_slow")
-        own = self.oracle(oracle) | {"head_weights": head["head_weights"]}
+        labels, heads = self.labels_N.numpy(), {"head_weights": self.head, "fixed_weights": self.fixed}
+        own = self.oracle(oracle) | {name: fingerprint(load_head(str(folder))) for name, folder in heads.items()}
         means = {name: Statistic.mean(rho_N, (-1.0, 1.0)) for name, rho_N in found.items()}
         for name, mean in means.items():
             self._write(name, {metric: single(mean, labels)}, own)

@@ -26,11 +26,14 @@ from orderhead.sampling.trace import Trace
 class Evidence:
     """A head on its body; real images with their importance, twice estimated; slow runs with their own and real tokens.
 
+    `fixed` is a head that was trained in the same way towards a target that does not move with its own ranking.
+
     `free`: the head, asked at every step, drew images of its own of the same classes. `revealed`: it was shown the real
     cell wherever it had drawn one.
     """
 
     head: OrderHead
+    fixed: OrderHead
     body: MAR
     tokens_NLC: Tensor
     labels_N: Tensor
@@ -40,14 +43,14 @@ class Evidence:
     revealed: Trace
 
     @torch.no_grad()
-    def scores(self, masked: bool, batch: int = 64) -> Tensor:
-        """The head's scores (N, L) where the body sees nothing of the real images, or everything."""
+    def scores(self, head: OrderHead, masked: bool, batch: int = 64) -> Tensor:
+        """A head's scores (N, L) where the body sees nothing of the real images, or everything."""
         device, found = self.body.device, []
         for tokens_BLC, labels_B in zip(self.tokens_NLC.split(batch), self.labels_N.split(batch), strict=True):
             mask_BL = torch.full(tokens_BLC.shape[:2], masked, device=device)
             labels_B = labels_B.to(device)
             z_BLD = self.body.predict(tokens_BLC.to(device), mask_BL, labels_B)
-            found.append(self.head.to(device)(z_BLD, labels_B=labels_B).float().cpu())
+            found.append(head.to(device)(z_BLD, labels_B=labels_B).float().cpu())
         return torch.cat(found)
 
     @property
@@ -63,14 +66,16 @@ def _early(trace: Trace) -> np.ndarray:
 
 
 INPUTS: Mapping[str, Callable[[Evidence], Tensor | np.ndarray]] = {
-    "fast": lambda given: given.scores(masked=True),
-    "gt_aware": lambda given: given.scores(masked=False),
+    "fast": lambda given: given.scores(given.head, masked=True),
+    "gt_aware": lambda given: given.scores(given.head, masked=False),
     "slow": lambda given: _early(given.free),
     "slow_revealed": lambda given: _early(given.revealed),
+    "fixed_fast": lambda given: given.scores(given.fixed, masked=True),
+    "fixed_gt_aware": lambda given: given.scores(given.fixed, masked=False),
     "class_mean": lambda given: given.others_of_class_NL,
     "oracle_again": lambda given: given.again_NL,
 }
-"""Name -> scores (N, L), higher = earlier, to be compared with the oracle's importance. The last three are ours."""
+"""Name -> scores (N, L), higher = earlier, to be compared with the oracle's importance. The last five are ours."""
 
 
 def correlations(given: Evidence) -> dict[str, np.ndarray]:

@@ -65,6 +65,10 @@ VARIANTS: Mapping[str, HeadRecipe] = {
 """Row name -> recipe, in the document's order."""
 
 OWN: Mapping[str, HeadRecipe] = {
+    "oracle_random_clusters": replace(
+        _BASE, summary="clusters at random, eight draws averaged: a target that does not move with the head's ranking",
+        oracle="cls_k_random", epochs=10,
+    ),
     "pure_ste": replace(_BASE, summary="no oracle: the diffusion loss through the mask alone", order_loss_weight=0.0),
     "policy_gradient": replace(
         _BASE, summary="no oracle: sampled contexts, the diffusion loss as reward", objective="policy_gradient",
