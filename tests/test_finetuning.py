@@ -17,7 +17,7 @@ from orderhead.core.rng import torch_generator
 from orderhead.data import fashion
 from orderhead.data.latents import fingerprint
 from orderhead.report import build
-from orderhead.studies import beside, epochs, rounds, seeds
+from orderhead.studies import beside, epochs, rounds
 from orderhead.studies import finetuning as section6
 from orderhead.studies import scratch as section7
 from orderhead.studies.plan import SCALES, Plan, Scale
@@ -105,19 +105,6 @@ def test_models_of_another_run_are_measured_without_its_looks(six, tmp_path):
     section6.finetuning(again)
     assert not _looks(again.out, "finetune_oracle")
     assert "finetune_oracle-fast" in beside.differences(again.out)
-
-
-def test_seeds_of_a_section_with_trained_bodies_are_pooled(tmp_path):
-    for k in (0, 1):
-        arms = ("finetune_oracle-fast", "finetune_oracle-random", "scratch_plain_large-random")
-        values = (1.0 + k, 2.0, 4.0 - k)
-        lines = [
-            results.Result("finetuning", arm, "fd_minus_random", value, (0.0, 5.0), 10)
-            for arm, value in zip(arms, values, strict=True)
-        ]
-        results.append(tmp_path / f"seed-{k}" / "results.jsonl", lines)
-    told = seeds.pool(tmp_path, [tmp_path / "seed-0", tmp_path / "seed-1"]).read_text()
-    assert "| finetune_oracle | fast | +1.50 [" in told
 
 
 def _small(ground, out, watch=None, **changes):
