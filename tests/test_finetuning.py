@@ -83,6 +83,24 @@ def test_section_six_looks_after_every_epoch_and_measures_the_body_alone_too(six
     assert results.read(six.out / "results.jsonl") == found
 
 
+def test_the_documents_numbers_of_bodies_stand_in_tables_of_their_own(six):
+    """As the document prints them; the page says of `reported` that it is section 3's."""
+    run = json.loads((six.out / "run.json").read_text())
+    assert run["reported"] == {}
+    assert run["told"] == json.loads(json.dumps([section6.TOLD.record]))
+    pairs = {arm: tuple(told.values()) for arm, told in section6.TOLD.rows.items()}
+    assert pairs == {
+        "random": (2.31, 253.0), "finetune_oracle-fast": (6.55, 217.0), "finetune_pure_ste-fast": (10.95, 180.5),
+        "finetune_full-fast": (9.58, 220.2), "finetune_random_masks-fast": (None, None),
+    }  # fmt: skip
+    pairs = {arm: tuple(told.values()) for arm, told in section7.TOLD.rows.items()}
+    assert pairs == {
+        "random": (31.28, None), "scratch_plain_large-random": (18.87, None),
+        "scratch_saliency_attn-fast": (104.24, 15.45), "scratch_cls_k-fast": (78.27, 20.62),
+        "scratch_cls_k_varied-fast": (None, None),
+    }  # fmt: skip
+
+
 def test_a_look_is_what_the_finished_row_is_measured_as(six):
     """Second source: the last look, and the finished model's samples from disk, at equal numbers of images."""
     last = [r for r in _looks(six.out, "finetune_oracle") if r.metric == "fd"][-1]
@@ -246,6 +264,8 @@ def test_section_seven_measures_against_the_plain_body(tmp_path, ground):
     assert "| 31.28 | +0.00 |" in told
     assert "| 78.27 | +46.99 | 20.62 |" in told
     assert "| 18.87 | -12.41 |" in told
+    run = json.loads((out / "run.json").read_text())
+    assert (run["reported"], [table["title"] for table in run["told"]]) == ({}, [section7.TOLD.title])
     section7.scratch(plan)
     assert results.read(out / "results.jsonl") == found
 

@@ -114,6 +114,12 @@ def test_each_setting_gives_each_order_its_steps(done, setting, steps):
     assert {protocols[setting, row]["cfg_schedule"] for row in steps} == {guidance}
 
 
+def test_the_documents_scores_stand_beside_settings_that_are_its_own(done):
+    told = {name: json.loads((done.out / name / "run.json").read_text())["told"] for name in (*SETTINGS, "tuning")}
+    assert {name for name, tables in told.items() if tables} == {"document", "linear"}
+    assert told["document"][0]["rows"]["edge_spiral"] == {"fd": 3.95, "is": 336.5}
+
+
 def test_one_token_a_step_leaves_nothing_between_random_and_ar_random(done):
     assert gaps.differences(done.out)["one_by_one", "ar_random"] == (0.0, (0.0, 0.0))
     assert gaps.differences(done.out)["linear", "ar_random"][0] != 0

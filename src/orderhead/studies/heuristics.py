@@ -28,6 +28,7 @@ from orderhead.studies.compare import BASELINE, Arm, Comparison, claim, execute
 from orderhead.studies.gaps import DOCUMENT, gather, read, reported, table
 from orderhead.studies.plan import Plan
 from orderhead.studies.rounds import baseline
+from orderhead.studies.told import Told
 from orderhead.studies.worlds import LEAST_IMAGES
 
 OWN_ROWS = ("raster", "blockwise", "halton", "checkerboard", "spread", "random_apart")
@@ -93,6 +94,15 @@ SETTINGS: Mapping[str, Setting] = {
 }
 """Setting -> what it is. Equal steps: `ar_random` has one cell a step by its definition."""
 
+TOLD = Told(
+    "Section 2: orders that need no training",
+    "The document's are FID-50K and IS of MAR-B under linear guidance, by other features than ours: compare rankings, "
+    "not values. Its multiscale order has 256 steps, the others 64: as in `document`, not as in `linear`.",
+    {"fd": "Frechet distance", "is": "IS"},
+    {name: {"fd": told.fid, "is": told.inception_score} for name, told in DOCUMENT.items()},
+)
+TOLD_IN = ("document", "linear")  # settings that are the document's, or all but its steps
+
 
 def heuristics(plan: Plan) -> Path:
     """Measure the rows (the document's and ours, or those named) against random under every setting.
@@ -125,7 +135,8 @@ def part(base: Comparison, setting: str, rows: Sequence[str]) -> Comparison:
     """The comparison of these rows under a setting, in a folder of its own; `tuned` tunes before it answers."""
     orders = SETTINGS[setting].apply(base, _plain(base, rows))
     arms = {name: Arm(settings) for name, settings in orders.items()}
-    return replace(base, out=base.out / setting, arms=arms, settings=orders[BASELINE], own=ARMS_OWN)
+    told = (TOLD,) if setting in TOLD_IN else ()
+    return replace(base, out=base.out / setting, arms=arms, settings=orders[BASELINE], own=ARMS_OWN, told=told)
 
 
 def _plain(base: Comparison, rows: Sequence[str]) -> Orders:
