@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -116,6 +117,21 @@ def test_the_page_draws_the_distance_by_epoch(six):
     page = build(six.out).read_text(encoding="utf-8")
     assert "Frechet distance by epoch" in page
     assert "score_std: standard deviation" in page
+
+
+def test_one_process_of_several_writes_tables_and_looks(six, tmp_path, monkeypatch):
+    """On what is measured; the others would read what the first one is still writing."""
+    out, waited = tmp_path / "out", []
+    shutil.copytree(six.out, out)
+    (out / "table.md").unlink()
+    final = [line for line in (out / "results.jsonl").read_text().splitlines(True) if '"epoch"' not in line]
+    (out / "results.jsonl").write_text("".join(final))
+    monkeypatch.setattr(section6.dist, "barrier", lambda: waited.append((out / "table.md").exists()))
+    for rank, written in (("1", False), ("0", True)):
+        monkeypatch.setenv("RANK", rank)
+        section6.finetuning(replace(six, out=out))
+        assert (out / "table.md").exists() == bool(_looks(out, "finetune_oracle")) == written
+        assert waited[-1] is False
 
 
 def test_models_of_another_run_are_measured_without_its_looks(six, tmp_path):

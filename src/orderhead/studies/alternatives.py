@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orderhead.core import results
+from orderhead.core import dist, results
 from orderhead.core.files import write_text
 from orderhead.core.names import lookup
 from orderhead.core.results import Result
@@ -50,7 +50,9 @@ def alternatives(plan: Plan) -> Path:
         lookup("row", name, HEAD_RECIPES)
     run = replace(baseline(plan, "alternatives", {}), told=(TOLD,))  # no `reported`: these are of 5,000 images
     run = train_and_measure(plan, run, plan.only or tuple(row for row in REPORTED if row != BASELINE))
-    write_text(run.out / "table.md", table(results.read(run.out / "results.jsonl")))
+    dist.barrier()
+    if dist.rank() == 0:
+        write_text(run.out / "table.md", table(results.read(run.out / "results.jsonl")))
     return run.out
 
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from orderhead.core import dist
 from orderhead.core.files import write_text
 from orderhead.core.names import lookup
 from orderhead.studies.beside import Difference, difference, differences, row_of
-from orderhead.studies.compare import BASELINE
+from orderhead.studies.compare import BASELINE, Comparison
 from orderhead.studies.epochs import LOOK_IMAGES, Look, looking, looks, write
 from orderhead.studies.plan import Plan
 from orderhead.studies.rounds import arms_and_random, baseline, train_and_measure
@@ -47,12 +48,19 @@ def finetuning(plan: Plan) -> Path:
     run = replace(baseline(plan, "finetuning", {}), told=(TOLD,))  # `reported` is for section 3's numbers on the page
     look = looking(run, LOOK_IMAGES[plan.scale])
     run = train_and_measure(plan, run, rows, arms_and_random, {name: (ROWS[name].epochs, look) for name in rows})
+    dist.barrier()
+    if dist.rank() == 0:
+        _write(plan, run, rows)
+    return run.out
+
+
+def _write(plan: Plan, run: Comparison, rows: Sequence[str]) -> None:
+    """The looks at the rows and the table; on one process, once all that it reads is there."""
     found = {name: looks(plan.trained / "heads" / name, ROWS[name].epochs) for name in rows}
     if plan.models is None:  # looks at another run's models were under that run's settings
         for name, each in found.items():
             write(run, name, each)
     write_text(run.out / "table.md", table(differences(run.out)) + trajectories(found))
-    return run.out
 
 
 def reported() -> dict[str, float | None]:

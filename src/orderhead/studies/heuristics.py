@@ -119,6 +119,7 @@ def heuristics(plan: Plan) -> Path:
         done.append(run)
         if dist.rank() == 0:
             _write(plan.out)
+    dist.barrier()
     return plan.out
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orderhead.body.load import load_body
 from orderhead.body.mar import MAR
-from orderhead.core import results
+from orderhead.core import dist, results
 from orderhead.core.files import write_text
 from orderhead.core.names import lookup
 from orderhead.studies.beside import difference, row_of
@@ -61,12 +61,19 @@ def scratch(plan: Plan) -> Path:
         run = replace(run, arms={**run.arms, f"{LARGE}-{BASELINE}": Arm(run.settings, large)})
     look = looking(run, LOOK_IMAGES[plan.scale])
     run = train_and_measure(plan, run, rows, arms_and_random, dict.fromkeys(rows, (LOOKS, look)))
+    dist.barrier()
+    if dist.rank() == 0:
+        _write(plan, run, rows)
+    return run.out
+
+
+def _write(plan: Plan, run: Comparison, rows: Sequence[str]) -> None:
+    """The looks at the rows and the table; on one process, once all that it reads is there."""
     found = {name: looks(plan.trained / "heads" / name, ROWS[name].epochs) for name in rows}
     if plan.models is None:  # looks at another run's models were under that run's settings
         for name, each in found.items():
             write(run, name, each)
     write_text(run.out / "table.md", table(run) + spreads(found))
-    return run.out
 
 
 def plain_body(plan: Plan, name: str) -> MAR:
