@@ -72,6 +72,8 @@ def test_section_six_looks_after_every_epoch_and_measures_the_body_alone_too(six
         each = [r for r in looks if r.metric == metric]
         assert [r.protocol["epoch"] for r in each] == list(range(1, 11))
         assert all(math.isfinite(r.value) for r in each)
+    of = {(r.protocol["recipe"], r.protocol["scale"], r.protocol["seed"], "weights" in r.protocol) for r in looks}
+    assert of == {("finetune_oracle", "smoke", 0, False)}
     own = {r.row: r.protocol.get("own_weights") for r in found if r.metric == "fd" and "epoch" not in r.protocol}
     assert own["finetune_oracle-fast"] == own["finetune_oracle-random"]
     assert own["finetune_oracle-fast"] not in (None, found[0].protocol["weights"])
@@ -270,7 +272,7 @@ def test_section_seven_measures_against_the_plain_body(tmp_path, ground):
     arms = {"random", "scratch_plain_large-random", "scratch_cls_k-fast", "scratch_cls_k-random"}
     assert {r.row for r in found} == arms | {"scratch_cls_k"}
     plain = fingerprint(load_body(str(out / "bodies" / "scratch_plain")))
-    assert {r.protocol["weights"] for r in found} == {plain}
+    assert {r.protocol["weights"] for r in found if "epoch" not in r.protocol} == {plain}
     assert plain != fingerprint(load_body(ground.body))
     assert [r.protocol["epoch"] for r in found if (r.row, r.metric) == ("scratch_cls_k", "fd")] == [
         50 * k for k in range(1, 9)

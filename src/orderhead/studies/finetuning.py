@@ -59,7 +59,7 @@ def _write(plan: Plan, run: Comparison, rows: Sequence[str]) -> None:
     found = {name: looks(plan.trained / "heads" / name, ROWS[name].epochs) for name in rows}
     if plan.models is None:  # looks at another run's models were under that run's settings
         for name, each in found.items():
-            write(run, name, each)
+            write(run, name, plan.scale, each)
     write_text(run.out / "table.md", table(differences(run.out)) + trajectories(found))
 
 
