@@ -4,8 +4,9 @@ The document compares a multiscale order at 256 steps with a random one at 64, u
 confounded with order. Here every order meets random under one *setting* at a time, a row of `SETTINGS` (all but
 `document` are ours), on the same noise.
 
-OUT/SETTING/ (a comparison each: samples -> results.jsonl -> report.html), OUT/tuning/ (the scales that `tuned` chose
-from) -> OUT/results.jsonl, OUT/table.md. Run again, it goes on where it stopped.
+OUT/contents.json (what each setting is), OUT/SETTING/ (a comparison each: samples -> results.jsonl -> report.html),
+OUT/tuning/ (the scales that `tuned` chose from) -> OUT/results.jsonl, OUT/table.md. Run again, it goes on where it
+stopped.
 
 Legend: L cells.
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orderhead.core import dist, results
-from orderhead.core.files import replacing, write_text
+from orderhead.core.files import replacing, write_json, write_text
 from orderhead.core.names import lookup
 from orderhead.metrics.registry import named
 from orderhead.orders.spatial import SCHEDULE_OF
@@ -111,6 +112,8 @@ def heuristics(plan: Plan) -> Path:
     """
     _check(plan)
     base = baseline(plan, "heuristics", reported())
+    if dist.rank() == 0:
+        write_json(plan.out / "contents.json", {name: setting.says for name, setting in SETTINGS.items()})
     done: list[Comparison] = []
     for name in SETTINGS:
         run = part(base, name, plan.only or ROWS)
