@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 from orderhead.core import dist, results
 from orderhead.core.files import write_text
@@ -22,6 +23,7 @@ from orderhead.studies.plan import Plan
 from orderhead.studies.rounds import baseline, train_and_measure
 from orderhead.studies.told import Told
 from orderhead.training.alternatives import REPORTED
+from orderhead.training.bodies import peft_library
 from orderhead.training.variants import HEAD_RECIPES
 
 COLUMNS: Mapping[str, str] = {"fid5k": "FID-5K", "is5k": "IS-5K", "clip_score": "CLIP score", "cmmd": "CMMD"}
@@ -48,8 +50,11 @@ def alternatives(plan: Plan) -> Path:
     """
     for name in plan.only:
         lookup("row", name, HEAD_RECIPES)
+    rows = plan.only or tuple(row for row in REPORTED if row != BASELINE)
+    if any(HEAD_RECIPES[row].body_mode == "lora" for row in rows):
+        peft_library()  # or the last row would be the first to miss it
     run = replace(baseline(plan, "alternatives", {}), told=(TOLD,))  # no `reported`: these are of 5,000 images
-    run = train_and_measure(plan, run, plan.only or tuple(row for row in REPORTED if row != BASELINE))
+    run = train_and_measure(plan, run, rows)
     dist.barrier()
     if dist.rank() == 0:
         write_text(run.out / "table.md", table(results.read(run.out / "results.jsonl")))
@@ -106,10 +111,10 @@ def _told(row: str, metric: str) -> str:
 
 
 def agreement(ours: Mapping[tuple[str, str], Result]) -> str:
-    """How our Frechet distances rank beside the document's FIDs, over the arms of both."""
-    both = [
-        (r.value, REPORTED[row]["fid5k"])
-        for row, mode in arms() if row in REPORTED
-        for (arm, metric), r in ours.items() if arm == f"{row}-{mode}" and metric.startswith(("fd", "fid"))
-    ]  # fmt: skip
-    return rankings(both)
+    """How our Frechet distances rank beside the document's FIDs: a row's is the mean over its modes, as it told one."""
+    found: dict[str, list[float]] = {}
+    for row, mode in arms():
+        values = [r.value for (arm, m), r in ours.items() if arm == f"{row}-{mode}" and m.startswith(("fd", "fid"))]
+        found.setdefault(row, []).extend(values)
+    both = [(fmean(each), REPORTED[row]["fid5k"]) for row, each in found.items() if each and row in REPORTED]
+    return rankings(both, "rows")

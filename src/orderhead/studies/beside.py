@@ -80,10 +80,10 @@ def agreement(ours: Mapping[str, float]) -> str:
     return rankings([(ours[arm], told) for arm, told in reported().items() if arm in ours and told is not None])
 
 
-def rankings(both: Sequence[tuple[float, float]]) -> str:
-    """The same of pairs (ours, the document's), one an arm."""
+def rankings(both: Sequence[tuple[float, float]], of: str = "arms") -> str:
+    """The same of pairs (ours, the document's), one for each `of`, none of them twice: p counts them as independent."""
     if len(both) < 3:
-        return f"Too few rows ({len(both)}) to compare rankings."
+        return f"Too few {of} ({len(both)}) to compare rankings."
     ours_, theirs = zip(*both, strict=True)
     rho, p = spearmanr(ours_, theirs)
-    return f"Spearman's rank correlation of the two rankings over {len(both)} arms: {rho:.2f} (p = {p:.2f})."
+    return f"Spearman's rank correlation of the two rankings over {len(both)} {of}: {rho:.2f} (p = {p:.2f})."
