@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from orderhead.core.rng import torch_generator
 from orderhead.data import fashion
 from orderhead.data.latents import fingerprint
 from orderhead.report import build
-from orderhead.studies import beside, epochs, rounds, seeds
+from orderhead.studies import beside, epochs, rounds
 from orderhead.studies import finetuning as section6
 from orderhead.studies import scratch as section7
 from orderhead.studies.plan import SCALES, Plan, Scale
@@ -71,6 +72,8 @@ def test_section_six_looks_after_every_epoch_and_measures_the_body_alone_too(six
         each = [r for r in looks if r.metric == metric]
         assert [r.protocol["epoch"] for r in each] == list(range(1, 11))
         assert all(math.isfinite(r.value) for r in each)
+    of = {(r.protocol["recipe"], r.protocol["scale"], r.protocol["seed"], "weights" in r.protocol) for r in looks}
+    assert of == {("finetune_oracle", "smoke", 0, False)}
     own = {r.row: r.protocol.get("own_weights") for r in found if r.metric == "fd" and "epoch" not in r.protocol}
     assert own["finetune_oracle-fast"] == own["finetune_oracle-random"]
     assert own["finetune_oracle-fast"] not in (None, found[0].protocol["weights"])
@@ -81,6 +84,24 @@ def test_section_six_looks_after_every_epoch_and_measures_the_body_alone_too(six
     assert "| 17.01 |" in told
     section6.finetuning(six)
     assert results.read(six.out / "results.jsonl") == found
+
+
+def test_the_documents_numbers_of_bodies_stand_in_tables_of_their_own(six):
+    """As the document prints them; the page says of `reported` that it is section 3's."""
+    run = json.loads((six.out / "run.json").read_text())
+    assert run["reported"] == {}
+    assert run["told"] == json.loads(json.dumps([section6.TOLD.record]))
+    pairs = {arm: tuple(told.values()) for arm, told in section6.TOLD.rows.items()}
+    assert pairs == {
+        "random": (2.31, 253.0), "finetune_oracle-fast": (6.55, 217.0), "finetune_pure_ste-fast": (10.95, 180.5),
+        "finetune_full-fast": (9.58, 220.2), "finetune_random_masks-fast": (None, None),
+    }  # fmt: skip
+    pairs = {arm: tuple(told.values()) for arm, told in section7.TOLD.rows.items()}
+    assert pairs == {
+        "random": (31.28, None), "scratch_plain_large-random": (18.87, None),
+        "scratch_saliency_attn-fast": (104.24, 15.45), "scratch_cls_k-fast": (78.27, 20.62),
+        "scratch_cls_k_varied-fast": (None, None),
+    }  # fmt: skip
 
 
 def test_a_look_is_what_the_finished_row_is_measured_as(six):
@@ -100,24 +121,26 @@ def test_the_page_draws_the_distance_by_epoch(six):
     assert "score_std: standard deviation" in page
 
 
+def test_one_process_of_several_writes_tables_and_looks(six, tmp_path, monkeypatch):
+    """On what is measured; the others would read what the first one is still writing."""
+    out, waited = tmp_path / "out", []
+    shutil.copytree(six.out, out)
+    (out / "table.md").unlink()
+    final = [line for line in (out / "results.jsonl").read_text().splitlines(True) if '"epoch"' not in line]
+    (out / "results.jsonl").write_text("".join(final))
+    monkeypatch.setattr(section6.dist, "barrier", lambda: waited.append((out / "table.md").exists()))
+    for rank, written in (("1", False), ("0", True)):
+        monkeypatch.setenv("RANK", rank)
+        section6.finetuning(replace(six, out=out))
+        assert (out / "table.md").exists() == bool(_looks(out, "finetune_oracle")) == written
+        assert waited[-1] is False
+
+
 def test_models_of_another_run_are_measured_without_its_looks(six, tmp_path):
     again = replace(six, out=tmp_path / "two", models=six.out, settings={"cfg_schedule": "constant"})
     section6.finetuning(again)
     assert not _looks(again.out, "finetune_oracle")
     assert "finetune_oracle-fast" in beside.differences(again.out)
-
-
-def test_seeds_of_a_section_with_trained_bodies_are_pooled(tmp_path):
-    for k in (0, 1):
-        arms = ("finetune_oracle-fast", "finetune_oracle-random", "scratch_plain_large-random")
-        values = (1.0 + k, 2.0, 4.0 - k)
-        lines = [
-            results.Result("finetuning", arm, "fd_minus_random", value, (0.0, 5.0), 10)
-            for arm, value in zip(arms, values, strict=True)
-        ]
-        results.append(tmp_path / f"seed-{k}" / "results.jsonl", lines)
-    told = seeds.pool(tmp_path, [tmp_path / "seed-0", tmp_path / "seed-1"]).read_text()
-    assert "| finetune_oracle | fast | +1.50 [" in told
 
 
 def _small(ground, out, watch=None, **changes):
@@ -249,7 +272,7 @@ def test_section_seven_measures_against_the_plain_body(tmp_path, ground):
     arms = {"random", "scratch_plain_large-random", "scratch_cls_k-fast", "scratch_cls_k-random"}
     assert {r.row for r in found} == arms | {"scratch_cls_k"}
     plain = fingerprint(load_body(str(out / "bodies" / "scratch_plain")))
-    assert {r.protocol["weights"] for r in found} == {plain}
+    assert {r.protocol["weights"] for r in found if "epoch" not in r.protocol} == {plain}
     assert plain != fingerprint(load_body(ground.body))
     assert [r.protocol["epoch"] for r in found if (r.row, r.metric) == ("scratch_cls_k", "fd")] == [
         50 * k for k in range(1, 9)
@@ -259,6 +282,8 @@ def test_section_seven_measures_against_the_plain_body(tmp_path, ground):
     assert "| 31.28 | +0.00 |" in told
     assert "| 78.27 | +46.99 | 20.62 |" in told
     assert "| 18.87 | -12.41 |" in told
+    run = json.loads((out / "run.json").read_text())
+    assert (run["reported"], [table["title"] for table in run["told"]]) == ({}, [section7.TOLD.title])
     section7.scratch(plan)
     assert results.read(out / "results.jsonl") == found
 

@@ -14,7 +14,7 @@ from orderhead import cli
 from orderhead.body.load import load_body
 from orderhead.core.results import Result, append
 from orderhead.orders.spatial import SPATIAL
-from orderhead.report.whole import runs_in
+from orderhead.report.whole import contents, runs_in
 from orderhead.sampling import stream
 from orderhead.sampling.sample import Settings
 from orderhead.sampling.sample import run as sample
@@ -112,6 +112,12 @@ def test_each_setting_gives_each_order_its_steps(done, setting, steps):
         assert _steps(done.out / setting, row) == protocols[setting, row]["steps"] == number
     guidance = setting if setting in ("constant", "equalized") else "linear"
     assert {protocols[setting, row]["cfg_schedule"] for row in steps} == {guidance}
+
+
+def test_the_documents_scores_stand_beside_settings_that_are_its_own(done):
+    told = {name: json.loads((done.out / name / "run.json").read_text())["told"] for name in (*SETTINGS, "tuning")}
+    assert {name for name, tables in told.items() if tables} == {"document", "linear"}
+    assert told["document"][0]["rows"]["edge_spiral"] == {"fd": 3.95, "is": 336.5}
 
 
 def test_one_token_a_step_leaves_nothing_between_random_and_ar_random(done):
@@ -227,7 +233,8 @@ def test_the_command_writes_a_page_a_setting(done, monkeypatch, capsys):
     words += f" --classifier {done.ground.classifier} --real {done.judging['real']}"
     monkeypatch.setattr("orderhead.studies.compare.Jury", None)  # it goes on from what is there
     assert cli.main([*words.split(), "--features", done.judging["features"]]) == 0
-    assert {path.name for path in runs_in(done.out)} == {"tuning", *SETTINGS}
+    assert [path.name for path in runs_in(done.out)] == [*SETTINGS, "tuning"]
+    assert contents(done.out) == {name: setting.says for name, setting in SETTINGS.items()}
     assert all((part / "report.html").exists() for part in runs_in(done.out))
     assert str(done.out / "report.html") in capsys.readouterr().out
     assert runs_in(done.out / "linear") == [done.out / "linear"]

@@ -10,10 +10,11 @@ import torch
 from scipy.stats import ttest_rel
 from worlds import fashion_body, few_real_images
 
+from orderhead import cli
 from orderhead.core.results import Result, append
 from orderhead.core.rng import torch_generator
 from orderhead.data import fashion
-from orderhead.studies import NAMES, STUDIES, beside, rounds, seeds
+from orderhead.studies import ALL, NAMES, POOLS, STUDIES, beside, rounds, seeds
 from orderhead.studies import variants as section3
 from orderhead.studies.plan import SCALES, Plan, Scale
 from orderhead.training.head_recipes import Ground
@@ -93,6 +94,24 @@ def test_bad_arguments_are_told_before_anything_is_trained(arguments, says, tmp_
 def test_every_study_that_is_listed_can_be_run():
     assert set(STUDIES) == set(NAMES)
     assert all(callable(run) for run in STUDIES.values())
+
+
+@pytest.mark.parametrize("name", sorted({*STUDIES, ALL} - set(POOLS)))
+def test_several_seeds_of_what_is_not_pooled_are_refused_before_anything_runs(name, tmp_path, capsys):
+    assert cli.main(["study", name, "--scale", "smoke", "--seeds", "0,1", "--out", str(tmp_path / "out")]) != 0
+    assert "several --seeds are for heuristics and variants" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_told_beside_section_three_is_its_own():
+    told = beside.reported()
+    assert {arm for arm, value in told.items() if value is not None} == {
+        f"{name}-{mode}" for name, row in VARIANTS.items() for mode in row.reported
+    }
+    assert told["scratch_cls_k-fast"] is told["finetune_oracle-fast"] is None  # FID-5K; another baseline
+    assert "| scratch_cls_k | fast | +1.00 [0.00, 2.00] | no evidence | none reported |" in beside.table(
+        {"scratch_cls_k-fast": (1.0, (0.0, 2.0))}
+    )
 
 
 def test_every_row_says_how_it_was_evaluated():

@@ -284,9 +284,10 @@ def study(
 ) -> None:
     """Run a section of the study, or all: train its rows, measure them against random, write the page.
 
-    Running it again goes on where it stopped; a row that is done is passed over. Several seeds are runs of their own,
-    in OUT/seed-0, OUT/seed-1, ..., and a table of what they have in common. `all` tells what it will cost, runs every
-    section in OUT/SECTION, and ends in a table of the document's claims: which hold here, which fail.
+    Running it again goes on where it stopped; a row that is done is passed over. Several seeds (of heuristics and
+    variants) are runs of their own, in OUT/seed-0, OUT/seed-1, ..., and a table of what they have in common. `all`
+    tells what it will cost, runs every section in OUT/SECTION, and ends in a table of the document's claims: which hold
+    here, which fail.
 
     For example:
         orderhead study variants --scale mini --out out/variants
@@ -309,12 +310,14 @@ def study(
 
     from orderhead.core.names import lookup
     from orderhead.report import build
-    from orderhead.studies import ALL, STUDIES, pool
+    from orderhead.studies import ALL, STUDIES, check_pooled, pool
     from orderhead.studies.plan import Plan
 
     numbers, out = parse_seeds(seeds), out.replace("NAME", name)
     if name != ALL:
         lookup("study", name, {**STUDIES, ALL: None})
+    if len(numbers) > 1:
+        check_pooled(name)
     rows = () if only == "all" else tuple(split(only))
     trained = None if models == "OUT" else Path(models)
     plan = Plan(
@@ -323,7 +326,7 @@ def study(
     each = [plan.seeded(seed, alone=len(numbers) == 1) for seed in numbers]
     for one in each:
         wrote(build(STUDIES[name](one) if name != ALL else _everything(one)))
-    if len(each) > 1 and name != ALL:
+    if len(each) > 1:
         wrote(pool(name, Path(out), [one.out for one in each]))
 
 

@@ -32,11 +32,19 @@ STUDIES: Mapping[str, Callable[[Plan], Path]] = {name: _later(name) for name in 
 
 ALL = "all"  # the whole study: `everything`
 
-POOLS: Mapping[str, str] = {"heuristics": "heuristics"}
-"""Study -> the module whose `pool` says what its runs under several seeds have in common; `seeds` where none is named.
-"""
+POOLS: Mapping[str, str] = {"heuristics": "heuristics", "variants": "seeds"}
+"""Section -> the module whose `pool` says what its runs under several seeds have in common."""
+
+
+def check_pooled(name: str) -> None:
+    """ValueError where nothing puts a section's runs under several seeds together."""
+    if name not in POOLS:
+        raise ValueError(
+            f"several --seeds are for {' and '.join(POOLS)}; run {name} once for each seed, with an --out of its own"
+        )
 
 
 def pool(name: str, out: Path, folders: Sequence[Path]) -> Path:
-    """Write the table of a study's runs under several seeds into `out`."""
-    return import_module(f"orderhead.studies.{POOLS.get(name, 'seeds')}").pool(out, folders)
+    """Write the table of a section's runs under several seeds into `out`. ValueError as for `check_pooled`."""
+    check_pooled(name)
+    return import_module(f"orderhead.studies.{POOLS[name]}").pool(out, folders)

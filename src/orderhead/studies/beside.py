@@ -8,14 +8,21 @@ from pathlib import Path
 from scipy.stats import spearmanr
 
 from orderhead.core import results
-from orderhead.training.variants import HEAD_RECIPES
+from orderhead.training.variants import HEAD_RECIPES, VARIANTS
 
 DOCUMENT_RANDOM = 2.33  # FID-50K of random order at 64 steps, the document's section 2
 
 
 def reported() -> dict[str, float | None]:
-    """Arm (row and mode) -> the document's FID-50K; None where it has no number."""
-    return {f"{name}-{mode}": row.reported.get(mode) for name, row in HEAD_RECIPES.items() for mode in row.modes}
+    """Arm (row and mode) -> the document's FID-50K in its section 3; None where it has no number there.
+
+    Rows of other sections may be measured too, but what is told of them is another metric, or has another baseline.
+    """
+    return {
+        f"{name}-{mode}": VARIANTS[name].reported.get(mode) if name in VARIANTS else None
+        for name, row in HEAD_RECIPES.items()
+        for mode in row.modes
+    }
 
 
 def on_frozen_body(arm: str) -> bool:
@@ -73,10 +80,10 @@ def agreement(ours: Mapping[str, float]) -> str:
     return rankings([(ours[arm], told) for arm, told in reported().items() if arm in ours and told is not None])
 
 
-def rankings(both: Sequence[tuple[float, float]]) -> str:
-    """The same of pairs (ours, the document's), one an arm."""
+def rankings(both: Sequence[tuple[float, float]], of: str = "arms") -> str:
+    """The same of pairs (ours, the document's), one for each `of`, none of them twice: p counts them as independent."""
     if len(both) < 3:
-        return f"Too few rows ({len(both)}) to compare rankings."
+        return f"Too few {of} ({len(both)}) to compare rankings."
     ours_, theirs = zip(*both, strict=True)
     rho, p = spearmanr(ours_, theirs)
-    return f"Spearman's rank correlation of the two rankings over {len(both)} arms: {rho:.2f} (p = {p:.2f})."
+    return f"Spearman's rank correlation of the two rankings over {len(both)} {of}: {rho:.2f} (p = {p:.2f})."

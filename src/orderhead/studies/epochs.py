@@ -106,15 +106,21 @@ def _look(lines: Sequence[Mapping[str, float]], epochs_an_image: float) -> Look:
     return Look(round(last["images"] * epochs_an_image, 2), int(last["look_images"]), metrics, spread)
 
 
-def write(run: Comparison, row: str, found: Sequence[Look]) -> None:
-    """Append the looks to `results.jsonl`, each a line a number with `epoch` in its protocol; once."""
+def write(run: Comparison, row: str, scale: str, found: Sequence[Look]) -> None:
+    """Append the looks at a row to `results.jsonl`, each a line a number with `epoch` in its protocol; once.
+
+    `scale` is the one at which the row was trained.
+    """
     path = run.out / "results.jsonl"
     known = {(r.row, r.protocol.get("epoch")) for r in results.read(path)}
-    results.append(path, [r for look in found if (row, look.epoch) not in known for r in _lines(run, row, look)])
+    results.append(path, [r for look in found if (row, look.epoch) not in known for r in _lines(run, row, scale, look)])
 
 
-def _lines(run: Comparison, row: str, look: Look) -> Iterator[Result]:
-    protocol = run.protocol | {"images": look.n, "epoch": look.epoch, "asked": "fast"}
+def _lines(run: Comparison, row: str, scale: str, look: Look) -> Iterator[Result]:
+    """What was looked at has no weights on disk: its training (the seed is the run's) says which it was."""
+    trained = {"recipe": row, "scale": scale, "epoch": look.epoch}
+    shared = {name: value for name, value in run.protocol.items() if name != "weights"}  # the run's body, not this one
+    protocol = shared | trained | {"images": look.n, "asked": "fast"}
     for name, (value, ci) in look.metrics.items():
         called = named(name, look.n, run.world.judge.named)
         yield Result(run.study, row, called, value, ci, look.n, protocol)

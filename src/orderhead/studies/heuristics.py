@@ -4,8 +4,9 @@ The document compares a multiscale order at 256 steps with a random one at 64, u
 confounded with order. Here every order meets random under one *setting* at a time, a row of `SETTINGS` (all but
 `document` are ours), on the same noise.
 
-OUT/SETTING/ (a comparison each: samples -> results.jsonl -> report.html), OUT/tuning/ (the scales that `tuned` chose
-from) -> OUT/results.jsonl, OUT/table.md. Run again, it goes on where it stopped.
+OUT/contents.json (what each setting is), OUT/SETTING/ (a comparison each: samples -> results.jsonl -> report.html),
+OUT/tuning/ (the scales that `tuned` chose from) -> OUT/results.jsonl, OUT/table.md. Run again, it goes on where it
+stopped.
 
 Legend: L cells.
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orderhead.core import dist, results
-from orderhead.core.files import replacing, write_text
+from orderhead.core.files import replacing, write_json, write_text
 from orderhead.core.names import lookup
 from orderhead.metrics.registry import named
 from orderhead.orders.spatial import SCHEDULE_OF
@@ -28,6 +29,7 @@ from orderhead.studies.compare import BASELINE, Arm, Comparison, claim, execute
 from orderhead.studies.gaps import DOCUMENT, gather, read, reported, table
 from orderhead.studies.plan import Plan
 from orderhead.studies.rounds import baseline
+from orderhead.studies.told import Told
 from orderhead.studies.worlds import LEAST_IMAGES
 
 OWN_ROWS = ("raster", "blockwise", "halton", "checkerboard", "spread", "random_apart")
@@ -93,6 +95,15 @@ SETTINGS: Mapping[str, Setting] = {
 }
 """Setting -> what it is. Equal steps: `ar_random` has one cell a step by its definition."""
 
+TOLD = Told(
+    "Section 2: orders that need no training",
+    "The document's are FID-50K and IS of MAR-B under linear guidance, by other features than ours: compare rankings, "
+    "not values. Its multiscale order has 256 steps, the others 64: as in `document`, not as in `linear`.",
+    {"fd": "Frechet distance", "is": "IS"},
+    {name: {"fd": told.fid, "is": told.inception_score} for name, told in DOCUMENT.items()},
+)
+TOLD_IN = ("document", "linear")  # settings that are the document's, or all but its steps
+
 
 def heuristics(plan: Plan) -> Path:
     """Measure the rows (the document's and ours, or those named) against random under every setting.
@@ -101,6 +112,8 @@ def heuristics(plan: Plan) -> Path:
     """
     _check(plan)
     base = baseline(plan, "heuristics", reported())
+    if dist.rank() == 0:
+        write_json(plan.out / "contents.json", {name: setting.says for name, setting in SETTINGS.items()})
     done: list[Comparison] = []
     for name in SETTINGS:
         run = part(base, name, plan.only or ROWS)
@@ -109,6 +122,7 @@ def heuristics(plan: Plan) -> Path:
         done.append(run)
         if dist.rank() == 0:
             _write(plan.out)
+    dist.barrier()
     return plan.out
 
 
@@ -125,7 +139,8 @@ def part(base: Comparison, setting: str, rows: Sequence[str]) -> Comparison:
     """The comparison of these rows under a setting, in a folder of its own; `tuned` tunes before it answers."""
     orders = SETTINGS[setting].apply(base, _plain(base, rows))
     arms = {name: Arm(settings) for name, settings in orders.items()}
-    return replace(base, out=base.out / setting, arms=arms, settings=orders[BASELINE], own=ARMS_OWN)
+    told = (TOLD,) if setting in TOLD_IN else ()
+    return replace(base, out=base.out / setting, arms=arms, settings=orders[BASELINE], own=ARMS_OWN, told=told)
 
 
 def _plain(base: Comparison, rows: Sequence[str]) -> Orders:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orderhead.core import dist
 from orderhead.core.files import write_text
 from orderhead.core.names import lookup
 from orderhead.studies.beside import DOCUMENT_RANDOM, differences, reported, table
@@ -26,5 +27,7 @@ def variants(plan: Plan) -> Path:
         lookup("row", name, HEAD_RECIPES)
     run = baseline(plan, "variants", reported() | {BASELINE: DOCUMENT_RANDOM})
     run = train_and_measure(plan, run, plan.only or tuple(VARIANTS))
-    write_text(run.out / "table.md", table(differences(run.out)))
+    dist.barrier()
+    if dist.rank() == 0:
+        write_text(run.out / "table.md", table(differences(run.out)))
     return run.out

@@ -39,7 +39,7 @@ def lora(body: MAR) -> MAR:
 
     W becomes W + alpha / r B A with B = 0. ValueError where peft is not installed.
     """
-    peft = _peft()
+    peft = peft_library()
     return peft.inject_adapter_in_model(peft.LoraConfig(**LORA), deepcopy(body).requires_grad_(False))
 
 
@@ -47,7 +47,9 @@ def merged(body: MAR) -> MAR:
     """A copy with the adapters folded into the weights: a body as any other, which needs no peft."""
     plain = deepcopy(body)
     adapted: list[tuple[str, Any]] = [
-        (name, module) for name, module in plain.named_modules() if isinstance(module, _peft().tuners.lora.LoraLayer)
+        (name, module)
+        for name, module in plain.named_modules()
+        if isinstance(module, peft_library().tuners.lora.LoraLayer)
     ]
     for name, module in adapted:
         module.merge()
@@ -55,7 +57,8 @@ def merged(body: MAR) -> MAR:
     return plain
 
 
-def _peft() -> Any:
+def peft_library() -> Any:
+    """The module `peft`. ValueError, with what to install, where it is missing."""
     try:
         import peft
     except ImportError:
