@@ -308,6 +308,7 @@ def study(
     """
     from pathlib import Path
 
+    from orderhead.core import dist
     from orderhead.core.names import lookup
     from orderhead.report import build
     from orderhead.studies import ALL, STUDIES, check_pooled, pool
@@ -325,7 +326,9 @@ def study(
     )
     each = [plan.seeded(seed, alone=len(numbers) == 1) for seed in numbers]
     for one in each:
-        wrote(build(STUDIES[name](one) if name != ALL else _everything(one)))
+        folder = STUDIES[name](one) if name != ALL else _everything(one)
+        if dist.rank() == 0:
+            wrote(build(folder))
     if len(each) > 1:
         wrote(pool(name, Path(out), [one.out for one in each]))
 

@@ -62,9 +62,10 @@ TOLD = (
     Told(
         "Ablation 1: scores and the oracle's importance",
         "Mean of Spearman's rho over held-out images (the document: over 8). slow is the order in which a head that is "
-        "asked at every step drew an image of its own; slow_revealed, ours, the order in which it uncovered the real "
-        "one. fixed, ours, is a head whose clusters were drawn at random in training. class_mean, ours, is what the class's other images tell; oracle_again a second estimate of the oracle. "
-        "Which oracle it asks the document does not say; the head was trained to follow cls_k.",
+        "asked at every step drew an image of its own; the rest is ours. slow_revealed: the order in which it "
+        "uncovered the real one. fixed: another head, whose clusters were drawn at random in training. class_mean: "
+        "what the class's other images tell. oracle_again: a second estimate of the oracle. Which oracle it asks the "
+        "document does not say; the head was trained to follow cls_k.",
         {"spearman": "marginal oracle", "spearman_cls_k": "the head's own, cls_k"},
         {name: {"spearman": {"fast": 0.267, "gt_aware": 0.267, "slow": 0.109}.get(name)} for name in INPUTS},
     ),
@@ -182,8 +183,8 @@ class Ablations:
         kept: dict[str, np.ndarray] = {}
         for metric, oracle in (("spearman", "marginal"), ("spearman_cls_k", "cls_k_random")):
             found = correlations(Evidence(
-                head, fixed, self.run.body, self.real_NLC, self.labels_N, self.importance(oracle), self.importance(oracle, 1),
-                free, revealed,
+                head, fixed, self.run.body, self.real_NLC, self.labels_N, self.importance(oracle),
+                self.importance(oracle, 1), free, revealed,
             ))  # fmt: skip
             self._correlated(metric, found, oracle)
             kept |= {f"{name} {metric}": rho_N for name, rho_N in found.items()}
