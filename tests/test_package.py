@@ -6,6 +6,7 @@ import subprocess
 import sys
 import types
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,19 @@ def test_pinned_versions_are_those_of_the_tests() -> None:
     assert " @ " not in text
     pinned = {line.split("==")[0] for line in text.splitlines() if "==" in line}
     assert {"torch", "torchvision", "timm", "diffusers", "numpy", "tyro", "ruff", "pyright", "pytest"} <= pinned
+
+
+def test_hidden_packages_look_absent_for_a_while():
+    from orderhead.core.imports import hidden
+
+    sys.modules.pop("colorsys", None)
+    with hidden("colorsys", "json"):
+        assert find_spec("colorsys") is None
+        with pytest.raises(ImportError):
+            import_module("colorsys")
+        assert find_spec("json") is not None, "what is imported already stays"
+    assert import_module("colorsys").rgb_to_hsv(0, 0, 0) == (0, 0, 0)
+
+
+def test_the_tokenizer_drags_in_no_adapters():
+    python("import sys, orderhead.body.tokenizer; assert not {'peft', 'transformers'} & set(sys.modules)")
