@@ -162,6 +162,10 @@ CLAIMS: Sequence[Claim] = (
         positive("finetuning", "fd_minus_random", "finetune_oracle-random", "finetune_pure_ste-random"),
     ),
     Claim(
+        "A head's masks harm the body more than as much training under random masks", "ours", "",
+        larger("finetuning", "fd_minus_random", "finetune_oracle-random", "finetune_random_masks-random"),
+    ),
+    Claim(
         "As much training under random masks harms it as well", "ours", "",
         positive("finetuning", "fd_minus_random", "finetune_random_masks-random"),
     ),
