@@ -26,7 +26,7 @@ from orderhead.studies.worlds import WORLDS, World, sources
 extractor = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 
 N = 10
-PAIRED = {"kid", "is", "precision", "recall"}
+PAIRED = {"kid", "mmd_rbf", "is", "precision", "recall"}
 LINT = {"same_step_pairs", "visible_neighbours", "entropy_bits", "mean_guidance", "guidance_spread"}
 
 
