@@ -322,8 +322,19 @@ def test_a_disk_that_takes_only_so_much(body: str, tmp_path: Path) -> None:
     """The system itself refuses: a limit on the size of files."""
     checkpoint = tmp_path / "c.pth"
     torch.save({"model_ema": orderhead.load_body(body).state_dict()}, checkpoint)
-    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *COMMAND]
-    done = subprocess.run([*limited, "import", checkpoint, "--out", tmp_path / "out"], capture_output=True, text=True)
+    limited = [
+        "bash",
+        "-c",
+        'ulimit -f 8; exec "$@"',
+        "bash",
+        *COMMAND,
+        "import",
+        checkpoint,
+        "--out",
+        tmp_path / "out",
+    ]
+    own = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}  # or Python leaves cut-off .pyc files in the environment
+    done = subprocess.run(limited, capture_output=True, text=True, env=own)
     assert done.returncode == 2, done.stderr
     assert str(tmp_path / "out") in one_line(done.stderr)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [checkpoint]
