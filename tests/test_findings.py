@@ -194,10 +194,11 @@ def test_damaged_claims_are_left_out(whole):
         ({"only": ("variant",)}, "did you mean 'variants'"),
         ({"models": Path("elsewhere")}, "leave out --models"),
         ({"settings": {"cfg_schedule": "constant"}}, "leave out --models and --cfg-schedule"),
-        ({"images": 20_000}, "this needs 10000 real images"),
+        ({"images": 20_000}, "this needs 40000 real images"),
     ],
 )
-def test_what_would_stop_a_section_later_is_told_first(changes, says, tmp_path):
+def test_what_would_stop_a_section_later_is_told_first(changes, says, tmp_path, monkeypatch):
+    monkeypatch.setattr(everything, "MOST", 20_000)
     plan = replace(Plan(tmp_path / "out", "smoke"), **changes)
     for ask in (everything.everything, everything.costs):
         with pytest.raises(ValueError, match=says):
