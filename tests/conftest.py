@@ -10,11 +10,15 @@ import report_fixture
 import torch
 from parity.fill import state_dict
 from torch import Tensor
-from worlds import inception_weights, one_line
+from worlds import fashion_body, few_real_images, inception_weights, one_line
 
 from orderhead.body import MAR, official
 from orderhead.cli import main
+from orderhead.core.rng import torch_generator
+from orderhead.data import fashion
 from orderhead.report import build
+from orderhead.studies.plan import SCALES, Scale
+from orderhead.training.ground import Ground
 
 PARITY = Path(__file__).parent / "parity"
 
@@ -61,3 +65,15 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return one_line(capsys.readouterr().err)
 
     return run
+
+
+@pytest.fixture
+def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
+    """A small untrained body, noise for training images, and few real images to be measured against."""
+    tokens = torch.randn(48, 64, 4, generator=torch_generator(0))
+    monkeypatch.setenv("ORDERHEAD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("orderhead.training.head_recipes.image_tokens", lambda *a: (tokens, torch.arange(48) % 10))
+    monkeypatch.setitem(SCALES, "smoke", Scale("smoke", 10, {"steps": 8, "denoise_steps": 2, "cfg_scale": 2.0}))
+    monkeypatch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
+    few_real_images()
+    return Ground(body=str(fashion_body(tmp_path)))

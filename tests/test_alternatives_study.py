@@ -4,20 +4,15 @@ import json
 import sys
 
 import pytest
-import torch
 from test_head import _head
-from worlds import fashion_body, few_real_images
 
 import orderhead
 from orderhead.core.checkpoint import save_model
 from orderhead.core.results import Result
-from orderhead.core.rng import torch_generator
-from orderhead.data import fashion
 from orderhead.data.latents import fingerprint
 from orderhead.studies import alternatives as section5
-from orderhead.studies.plan import SCALES, Plan, Scale
+from orderhead.studies.plan import Plan
 from orderhead.training.alternatives import ALTERNATIVES, REPORTED
-from orderhead.training.ground import Ground
 from orderhead.training.recipes import run_recipe
 from orderhead.training.variants import HEAD_RECIPES
 
@@ -32,18 +27,6 @@ def test_the_rows_are_the_documents():
     assert set(ALTERNATIVES) | {"random", "nonaligned_oracle_10ep"} == set(REPORTED)
     assert all(HEAD_RECIPES[name] is row for name, row in ALTERNATIVES.items())
     assert all(set(told) == set(section5.COLUMNS) for told in REPORTED.values())
-
-
-@pytest.fixture
-def ground(tmp_path, monkeypatch) -> Ground:
-    """A small untrained body, noise for training images, and few real images to be measured against."""
-    tokens = torch.randn(48, 64, 4, generator=torch_generator(0))
-    monkeypatch.setenv("ORDERHEAD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("orderhead.training.head_recipes.image_tokens", lambda *a: (tokens, torch.arange(48) % 10))
-    monkeypatch.setitem(SCALES, "smoke", Scale("smoke", 10, {"steps": 8, "denoise_steps": 2, "cfg_scale": 2.0}))
-    monkeypatch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
-    few_real_images()
-    return Ground(body=str(fashion_body(tmp_path)))
 
 
 def _lines(out) -> list[dict]:

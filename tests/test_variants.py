@@ -6,31 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy.stats import ttest_rel
-from worlds import fashion_body, few_real_images
 
 from orderhead import cli
 from orderhead.core.results import Result, append
-from orderhead.core.rng import torch_generator
-from orderhead.data import fashion
 from orderhead.studies import ALL, NAMES, POOLS, STUDIES, beside, rounds, seeds
 from orderhead.studies import variants as section3
-from orderhead.studies.plan import SCALES, Plan, Scale
-from orderhead.training.head_recipes import Ground
+from orderhead.studies.plan import Plan
 from orderhead.training.variants import VARIANTS
-
-
-@pytest.fixture
-def ground(tmp_path, monkeypatch) -> Ground:
-    """A small untrained body, noise for training images, and few real images to be measured against."""
-    tokens = torch.randn(48, 64, 4, generator=torch_generator(0))
-    monkeypatch.setenv("ORDERHEAD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("orderhead.training.head_recipes.image_tokens", lambda *a: (tokens, torch.arange(48) % 10))
-    monkeypatch.setitem(SCALES, "smoke", Scale("smoke", 10, {"steps": 8, "denoise_steps": 2, "cfg_scale": 2.0}))
-    monkeypatch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
-    few_real_images()
-    return Ground(body=str(fashion_body(tmp_path)))
 
 
 def _rows(out) -> list[dict]:

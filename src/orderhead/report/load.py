@@ -188,9 +188,7 @@ def load(folder: str | Path) -> Report:
         left_out=tuple(str(reason) for reason in run.get("left_out") or ()),
         readings=readings(any(r.metric.startswith("fid") for r in lines)),
         told=tuple(table for table in run.get("told") or () if _is_told(table)),
-        figures={
-            (r.row, results.plain(r.metric)): Number(r.value, r.ci, r.n) for r in lines if "epoch" not in r.protocol
-        },
+        figures={(r.row, results.plain(r.metric)): Number(r.value, r.ci, r.n) for r in lines if _is_final(r)},
     )
 
 

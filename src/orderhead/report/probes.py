@@ -43,9 +43,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 def _errors(found: dict[str, np.ndarray], metric: str, title: str) -> str:
     names = [name.removesuffix(f" {metric}") for name in found if name.endswith(f" {metric}")]
     lines = [_line(name, k, found[f"{name} {metric}"].mean(0)) for k, name in enumerate(names)]
-    top = 1.06 * max(
-        (float(np.mean(v, axis=0).max()) for k, v in found.items() if k.split(" ")[-1] in TITLES), default=1
-    )
+    top = 1.06 * max(float(error_NT.mean(0).max()) for error_NT in found.values())
     return _chart(lines, top, "steps done", f"{title}: squared error of the cells of a step", title)
 
 

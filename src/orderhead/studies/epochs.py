@@ -23,6 +23,7 @@ from orderhead.orders.learned import learned
 from orderhead.sampling import stream
 from orderhead.sampling.sample import run as sampled
 from orderhead.studies.compare import Comparison
+from orderhead.studies.plan import Plan
 from orderhead.studies.worlds import Jury
 from orderhead.training.heads import HeadAndBody
 from orderhead.training.loop import Evaluation
@@ -104,6 +105,15 @@ def _look(lines: Sequence[Mapping[str, float]], epochs_an_image: float) -> Look:
     metrics = {name: (last[name], (last[f"{name}_lo"], last[f"{name}_hi"])) for name in LOOKED_AT}
     spread = sum(line["score_std"] for line in lines) / len(lines)
     return Look(round(last["images"] * epochs_an_image, 2), int(last["look_images"]), metrics, spread)
+
+
+def looks_at(plan: Plan, run: Comparison, epochs: Mapping[str, int]) -> dict[str, list[Look]]:
+    """The looks at trained rows, by name, that took so many epochs each; written down where they are of this run."""
+    found = {name: looks(plan.trained / "heads" / name, taken) for name, taken in epochs.items()}
+    if plan.models is None:  # looks at another run's models were under that run's settings
+        for name, each in found.items():
+            write(run, name, plan.scale, each)
+    return found
 
 
 def write(run: Comparison, row: str, scale: str, found: Sequence[Look]) -> None:

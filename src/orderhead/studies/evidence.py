@@ -166,39 +166,42 @@ def share(part: float, section: str, row: str, metric: str) -> Bound:
 def within(section: str, metric: str, row: str, margin: Bound) -> Judge:
     """Does the whole interval lie in [-margin, margin]? It fails where the whole interval lies outside."""
 
-    def judge(book: Book) -> Finding:
-        found, most = book.figure(section, row, metric), margin(book)
-        if not (found and found.ci) or most is None:
-            return Finding("undecided", MISSING)
-        lo, hi = found.ci
-        told = f"{row} {found}, margin {most:.3g}"
+    def decide(lo: float, hi: float, most: float) -> Verdict:
         if -most < lo and hi < most:
-            return Finding("holds", told)
-        return Finding("fails" if lo > most or hi < -most else "undecided", told)
+            return "holds"
+        return "fails" if lo > most or hi < -most else "undecided"
 
-    return judge
+    return _against(section, metric, row, margin, "margin", decide)
 
 
 def above(section: str, metric: str, row: str, bound: Bound) -> Judge:
     """Is the figure above the bound, interval and all? It fails where the whole interval lies below."""
 
-    def judge(book: Book) -> Finding:
-        found, least = book.figure(section, row, metric), bound(book)
-        if not (found and found.ci) or least is None:
-            return Finding("undecided", MISSING)
-        told = f"{row} {found}, bound {least:.3g}"
-        return Finding("holds" if found.ci[0] > least else "fails" if found.ci[1] < least else "undecided", told)
+    def decide(lo: float, hi: float, least: float) -> Verdict:
+        return "holds" if lo > least else "fails" if hi < least else "undecided"
 
-    return judge
+    return _against(section, metric, row, bound, "bound", decide)
 
 
 def not_above(section: str, metric: str, row: str, bound: Bound) -> Judge:
     """Is the figure below the bound, interval and all? It fails where the whole interval lies above."""
-    opposite: Mapping[Verdict, Verdict] = {"holds": "fails", "fails": "holds", "undecided": "undecided"}
+
+    def decide(lo: float, hi: float, most: float) -> Verdict:
+        return "holds" if hi < most else "fails" if lo > most else "undecided"
+
+    return _against(section, metric, row, bound, "bound", decide)
+
+
+def _against(
+    section: str, metric: str, row: str, bound: Bound, called: str, decide: Callable[[float, float, float], Verdict]
+) -> Judge:
+    """Judge by a figure's interval and a number that it is held against."""
 
     def judge(book: Book) -> Finding:
-        found = above(section, metric, row, bound)(book)
-        return Finding(opposite[found.verdict], found.numbers)
+        found, limit = book.figure(section, row, metric), bound(book)
+        if not (found and found.ci) or limit is None:
+            return Finding("undecided", MISSING)
+        return Finding(decide(*found.ci, limit), f"{row} {found}, {called} {limit:.3g}")
 
     return judge
 

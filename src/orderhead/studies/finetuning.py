@@ -14,7 +14,7 @@ from orderhead.core.files import write_text
 from orderhead.core.names import lookup
 from orderhead.studies.beside import Difference, difference, differences, row_of
 from orderhead.studies.compare import BASELINE, Comparison
-from orderhead.studies.epochs import LOOK_IMAGES, Look, looking, looks, write
+from orderhead.studies.epochs import LOOK_IMAGES, Look, looking, looks_at
 from orderhead.studies.plan import Plan
 from orderhead.studies.rounds import arms_and_random, baseline, train_and_measure
 from orderhead.studies.told import Told
@@ -56,10 +56,7 @@ def finetuning(plan: Plan) -> Path:
 
 def _write(plan: Plan, run: Comparison, rows: Sequence[str]) -> None:
     """The looks at the rows and the table; on one process, once all that it reads is there."""
-    found = {name: looks(plan.trained / "heads" / name, ROWS[name].epochs) for name in rows}
-    if plan.models is None:  # looks at another run's models were under that run's settings
-        for name, each in found.items():
-            write(run, name, plan.scale, each)
+    found = looks_at(plan, run, {name: ROWS[name].epochs for name in rows})
     write_text(run.out / "table.md", table(differences(run.out)) + trajectories(found))
 
 

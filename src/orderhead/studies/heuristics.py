@@ -13,13 +13,12 @@ Legend: L cells.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orderhead.core import dist, results
-from orderhead.core.files import replacing, write_json, write_text
+from orderhead.core.files import copy_missing, write_json, write_text
 from orderhead.core.names import lookup
 from orderhead.metrics.registry import named
 from orderhead.orders.spatial import SCHEDULE_OF
@@ -185,7 +184,7 @@ def lend(run: Comparison, done: Sequence[Comparison]) -> None:
     if dist.rank() == 0:
         for name, arm in run.arms.items():
             for twin in _twins(run, arm, done)[:1]:
-                _copy(twin, run.out / "samples" / name)
+                copy_missing(twin, run.out / "samples" / name)
     dist.barrier()
 
 
@@ -203,13 +202,6 @@ def drawn(settings: Settings, cells: int) -> Settings:
     """The settings with names put as what they mean: equal ones draw the same images."""
     counts = settings.counts(cells)
     return replace(settings, order=settings.policy(), schedule=counts, steps=len(counts))
-
-
-def _copy(source: Path, folder: Path) -> None:
-    for path in sorted(source.glob("*.npz")):
-        if not (folder / path.name).exists():
-            with replacing(folder / path.name) as temporary:
-                shutil.copyfile(path, temporary)
 
 
 def _write(out: Path) -> None:
