@@ -1,0 +1,219 @@
+"""Verbs that measure orders and end in a page: demo, compare, study, diagnose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from orderhead.console import Int, OptionalInt, show, wrote
+from orderhead.options import (
+    GroundOptions,
+    JudgeOptions,
+    JudgingOptions,
+    Names,
+    SamplingOptions,
+    parse_seeds,
+    split,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orderhead.studies.plan import Plan
+
+
+def demo(
+    *,
+    out: str = "out/demo",
+    orders: Names = "default",
+    images: OptionalInt = None,
+    steps: OptionalInt = None,
+    seed: Int = 0,
+) -> None:
+    """Compare the orders on the body that ships, and write one page about it.
+
+    Running it again goes on where it stopped.
+
+    For example:
+        orderhead demo --out out/demo
+
+    Args:
+        out: Folder for results.jsonl, traces and report.html.
+        orders: Names from `orderhead list orders`.
+        images: Images an order, 100 where this is left out.
+        steps: Unmasking steps, 16 where this is left out.
+        seed: Every order starts from this seed's noise.
+    """
+    from orderhead.studies.compare import DEMO_ORDERS, LEARNED_ORDERS
+
+    options = SamplingOptions(steps=steps, seed=seed)
+    if orders == "default":
+        orders = ",".join((*DEMO_ORDERS, *LEARNED_ORDERS))
+    _compare("demo", out, "fashion", orders, images, options)
+
+
+def compare(
+    *,
+    body: str = "fashion",
+    orders: Names = "default",
+    images: OptionalInt = None,
+    sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
+    judging: OmitArgPrefixes[JudgingOptions] = JudgingOptions(),
+    tokenizer: str = "auto",
+    out: str,
+) -> None:
+    """Compare orders on any body: results.jsonl, traces and one page with paired intervals.
+
+    Running it again goes on where it stopped. The second example gives FID-5K: the real images are centre-cropped and
+    resized as MAR's, their features are kept in ~/.cache/orderhead (or ORDERHEAD_CACHE).
+
+    For example:
+        orderhead compare --body fashion --orders random,raster,halton --images 500 --steps 8 --out out/compare
+        orderhead compare --body bodies/mar-base --tokenizer tokenizers/kl16 --orders random,multiscale --images 5000 --real imagenet/val --features inception --weights pt_inception-2015-12-05-6726825d.pth --out out/mar
+
+    Args:
+        body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
+        orders: Names from `orderhead list orders`.
+        images: Images an order, 100 where this is left out.
+        tokenizer: What turns tokens into images: a name, a folder, or a hub id; auto is the body's.
+        out: Folder for results.jsonl, traces and report.html.
+    """  # noqa: E501
+    _compare("compare", out, body, orders, images, sampling, judging.given(), tokenizer)
+
+
+def _compare(
+    study: str,
+    out: str,
+    body: str,
+    orders: str,
+    images: int | None,
+    sampling: SamplingOptions,
+    judging: Mapping[str, str] | None = None,
+    tokenizer: str = "auto",
+) -> None:
+    from orderhead.body.load import body_config
+    from orderhead.core import dist
+    from orderhead.report import build
+    from orderhead.studies.compare import DEMO_ORDERS
+    from orderhead.studies.compare import compare as run
+
+    given = {"orders": None if orders == "default" else split(orders), "images": images}
+    sampling.check(given["orders"] or DEMO_ORDERS)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    settings = sampling.fields(body, body_config(body))
+    run(out, body=body, study=study, judging=judging or {}, tokenizer=tokenizer, **chosen, **settings)
+    if dist.rank() == 0:
+        wrote(build(out))
+
+
+def study(
+    name: Positional[Annotated[str, arg(metavar="NAME")]],
+    *,
+    scale: Annotated[str, arg(metavar="smoke|mini|full")] = "mini",
+    only: Annotated[str, arg(metavar="ROW,...")] = "all",
+    images: OptionalInt = None,
+    seeds: Annotated[str, arg(metavar="0,1,...")] = "0",
+    cfg_schedule: Literal["linear", "constant", "equalized"] = "linear",
+    ground: OmitArgPrefixes[GroundOptions] = GroundOptions(),
+    judging: OmitArgPrefixes[JudgeOptions] = JudgeOptions(),
+    models: Annotated[str, arg(metavar="DIR")] = "OUT",
+    out: str = "out/study-NAME",
+) -> None:
+    """Run a section of the study, or all: train its rows, measure them against random, write the page.
+
+    Running it again goes on where it stopped; a row that is done is passed over. Several seeds (of heuristics and
+    variants) are runs of their own, in OUT/seed-0, OUT/seed-1, ..., and a table of what they have in common. `all`
+    tells what it will cost, runs every section in OUT/SECTION, and ends in a table of the document's claims: which hold
+    here, which fail.
+
+    For example:
+        orderhead study variants --scale mini --out out/variants
+        orderhead study variants --scale smoke --only oracle_aligned,oracle_unfrozen --out out/smoke
+        orderhead study variants --cfg-schedule equalized --models out/variants --out out/equalized
+        orderhead study heuristics --only multiscale,raster --images 200 --out out/heuristics
+        orderhead study all --scale smoke --out out/all
+
+    Args:
+        name: A section from `orderhead list studies`, or all.
+        scale: Seconds, an hour or two on two cores, or the document's own.
+        only: Rows of the section; sections of all.
+        images: Images a row.
+        seeds: Of training and of noise.
+        cfg_schedule: How guidance is spread over steps.
+        models: Another run of the study, whose trained models are measured again.
+        out: Folder for the trained models, results.jsonl and report.html.
+    """
+    from pathlib import Path
+
+    from orderhead.core import dist
+    from orderhead.core.names import lookup
+    from orderhead.report import build
+    from orderhead.studies import ALL, STUDIES, check_pooled, pool
+    from orderhead.studies.plan import Plan
+
+    numbers, out = parse_seeds(seeds), out.replace("NAME", name)
+    if name != ALL:
+        lookup("study", name, {**STUDIES, ALL: None})
+    if len(numbers) > 1:
+        check_pooled(name)
+    rows = () if only == "all" else tuple(split(only))
+    trained = None if models == "OUT" else Path(models)
+    plan = Plan(
+        Path(out), scale, rows, ground.given(), images, judging.given(), {"cfg_schedule": cfg_schedule}, trained
+    )
+    each = [plan.seeded(seed, alone=len(numbers) == 1) for seed in numbers]
+    for one in each:
+        folder = STUDIES[name](one) if name != ALL else _everything(one)
+        if dist.rank() == 0:
+            wrote(build(folder))
+    if len(each) > 1:
+        wrote(pool(name, Path(out), [one.out for one in each]))
+
+
+def _everything(plan: Plan) -> Path:
+    """The whole study, its cost told before and its claims after."""
+    from orderhead.studies.everything import costs, everything, listing
+
+    show(listing(costs(plan)), False)
+    folder = everything(plan)
+    print((folder / "findings.md").read_text(encoding="utf-8"))
+    return folder
+
+
+def diagnose(
+    *,
+    body: str = "fashion",
+    order: Annotated[str, arg(metavar="A,B,...")],
+    images: OptionalInt = None,
+    sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
+    judging: OmitArgPrefixes[JudgeOptions] = JudgeOptions(),
+    tokenizer: str = "auto",
+    out: str,
+) -> None:
+    """Take an order's gap to random apart: guidance, cells drawn together, sameness, its own mistakes, mismatch.
+
+    One thing is switched at a time, on common noise; bits of real images say the same without sampling. Running it
+    again goes on where it stopped.
+
+    For example:
+        orderhead diagnose --order raster --out out/raster
+        orderhead diagnose --order raster,learned_slow --images 1000 --out out/why
+
+    Args:
+        body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
+        order: One name from `orderhead list orders`, or several; their random runs are shared.
+        images: Images a run, 400 where this is left out; there are seven runs an order, and three of random.
+        tokenizer: What turns tokens into images: a name, a folder, or a hub id; auto is the body's.
+        out: Folder for results.jsonl, samples and report.html.
+    """
+    from orderhead.body.load import body_config
+    from orderhead.report import build
+    from orderhead.studies.diagnose import diagnose as run
+
+    chosen = {} if images is None else {"images": images}
+    sampling.check(split(order))
+    settings = sampling.fields(body, body_config(body))
+    run(out, body=body, orders=split(order), judging=judging.given(), tokenizer=tokenizer, **chosen, **settings)
+    wrote(build(out))

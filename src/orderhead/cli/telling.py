@@ -1,0 +1,129 @@
+"""Verbs that tell something at once, and run no study: lint, bench, report, list."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from orderhead import console
+from orderhead.catalogue import KINDS
+from orderhead.console import Float, Int, OptionalInt, show, wrote
+from orderhead.core.names import unknown
+from orderhead.options import split
+
+
+def lint(
+    *,
+    order: str = "all",
+    grid: Annotated[str, arg(metavar="ROWSxCOLUMNS")] = "16x16",
+    steps: OptionalInt = None,
+    cfg: Float = 2.9,
+    json: bool = False,
+) -> None:
+    """Tell what an order does without any model: neighbours drawn together, context, guidance, entropy.
+
+    For example:
+        orderhead lint --order all --grid 16x16 --steps 64
+
+    Columns:
+        same_step_pairs     pairs of neighbours (the eight around a cell) drawn in one step, blind to each other
+        visible_neighbours  neighbours that a cell sees when it is drawn, mean over cells
+        mean_guidance       mean over cells of the linear guidance; a matter of the schedule, not of the order
+        guidance_spread     how unevenly cells get it: standard deviation over cells of a cell's mean; 0 is even
+        entropy_bits        how much a cell's step varies from image to image: -log2 of the chance that two agree
+
+    Args:
+        order: A name from `orderhead list orders`, several with commas between, or all.
+        grid: The grid of cells.
+        steps: Unmasking steps (orders of one token a step ignore it); 64, or one a cell, where this is left out.
+        cfg: Guidance scale, which rises over the steps from 1 to this.
+        json: Print JSON instead of a table.
+    """
+    from tqdm import tqdm
+
+    from orderhead.core.grid import Grid
+    from orderhead.core.names import lookup
+    from orderhead.orders.lint import lint as report_on
+    from orderhead.orders.spatial import SCHEDULE_OF, SPATIAL
+    from orderhead.sampling.schedule import counts_of
+
+    cells, legend = Grid.parse(grid), console.section(lint, "Columns")
+    steps, names = min(64, cells.L) if steps is None else steps, SPATIAL if order == "all" else split(order)
+    figures, rows = [line.split()[0] for line in legend.splitlines()], []
+    for name in names:
+        lookup("order", name, SPATIAL)
+    for name in tqdm(names, desc="linting", unit="order", delay=2, leave=False):
+        counts = counts_of(SCHEDULE_OF.get(name, "cosine"), steps, cells.L)
+        found = report_on(SPATIAL[name], cells, counts, cfg_scale=cfg)
+        rows.append({"order": name} | {figure: round(getattr(found, figure), 4) for figure in figures})
+    show(rows, json)
+    if not json:
+        print(f"\n{legend}")
+
+
+def bench(
+    *,
+    size: Annotated[str, arg(metavar="tiny|small|base|large|huge")] = "base",
+    steps: Int = 64,
+    denoise_steps: Int = 100,
+    batch: Int = 1,
+    rounds: Int = 3,
+    threads: Int = 1,
+    json: bool = False,
+) -> None:
+    """Measure what asking a head costs: seconds of fast, semifast-8 and slow over those of random, end to end.
+
+    For example:
+        orderhead bench --size base --rounds 3
+        orderhead bench --size tiny --steps 16 --denoise-steps 25 --batch 16
+
+    Args:
+        size: The body's size; its weights are untrained.
+        steps: Unmasking steps.
+        denoise_steps: Denoising steps a token.
+        batch: Images at once.
+        rounds: Interleaved rounds; the ratio is their median.
+        threads: Threads of the CPU.
+        json: Print JSON instead of a table.
+    """
+    import torch
+
+    from orderhead.studies.bench import Setting, rescoring
+
+    if threads < 1:
+        raise ValueError(f"threads is at least 1, got {threads}")
+    torch.set_num_threads(threads)
+    show(rescoring(Setting(size, steps, denoise_steps, batch), rounds), json)
+
+
+def report(folder: Positional[Annotated[str, arg(metavar="DIR")]]) -> None:
+    """Write DIR/report.html, one page that opens offline, from DIR/results.jsonl and its traces.
+
+    For example:
+        orderhead report out/demo
+
+    Args:
+        folder: What `orderhead demo` or `compare` wrote.
+    """
+    from orderhead.report import build
+
+    wrote(build(folder))
+
+
+def list_(
+    kind: Positional[Annotated[str, arg(metavar="bodies|heads|orders|oracles|recipes|studies")]], *, json: bool = False
+) -> None:
+    """List what there is, with a line on each.
+
+    For example:
+        orderhead list orders
+        orderhead list bodies --json
+
+    Args:
+        kind: What to list.
+        json: Print JSON instead of a table.
+    """
+    if kind not in KINDS:
+        raise unknown("kind", kind, KINDS)
+    show([{"name": name, "summary": summary} for name, summary in KINDS[kind]()], json)
