@@ -10,7 +10,7 @@ import pytest
 from orderhead.core.results import Result, append, plain
 from orderhead.report import build
 from orderhead.report.whole import runs_in
-from orderhead.studies import NAMES, STUDIES, everything, evidence, findings
+from orderhead.studies import SECTIONS, STUDIES, everything, evidence, findings
 from orderhead.studies.evidence import Book
 from orderhead.studies.plan import Plan
 from orderhead.studies.told import Told
@@ -129,7 +129,7 @@ def test_every_claim_is_of_a_section_that_can_be_run(tmp_path):
         claim.judge(Spy(tmp_path))
     assert {section.split("/")[0] for section in asked} == {"heuristics", "variants", "ablations", "alternatives",
                                                             "finetuning", "scratch", "mismatch"}  # fmt: skip
-    assert {section.split("/")[0] for section in asked} <= set(NAMES)
+    assert {section.split("/")[0] for section in asked} <= set(SECTIONS)
 
 
 def test_metrics_are_found_whatever_their_number_of_images():
@@ -207,8 +207,8 @@ def test_what_would_stop_a_section_later_is_told_first(changes, says, tmp_path, 
 
 
 def test_every_section_has_a_cost():
-    assert everything.COSTS.keys() == NAMES.keys() == STUDIES.keys()
-    for name in NAMES:
+    assert everything.COSTS.keys() == SECTIONS.keys() == STUDIES.keys() - {"all"}
+    for name in SECTIONS:
         rows = list(everything.COSTS[name](name, "smoke", 10))
         assert rows
         assert all(cost.section == name and cost.sampled >= 0 <= cost.trained for cost in rows)
@@ -243,9 +243,26 @@ def test_the_study_runs_its_sections_and_judges_the_claims(tmp_path, monkeypatch
         append(plan.out / "results.jsonl", [_line(plan.out.name, "multiscale", "fd10_minus_random", 0.5)])
         return plan.out
 
-    monkeypatch.setattr(everything, "STUDIES", dict.fromkeys(NAMES, section))
+    monkeypatch.setattr(everything, "STUDIES", dict.fromkeys(SECTIONS, section))
     monkeypatch.setattr(everything, "check", lambda plan: None)
     everything.everything(Plan(tmp_path, "smoke", ("variants", "mismatch")))
     assert ran == ["variants", "mismatch"]
     assert "| **undecided** |" in (tmp_path / "findings.md").read_text()
-    assert list(json.loads((tmp_path / "contents.json").read_text())) == list(NAMES)
+    assert list(json.loads((tmp_path / "contents.json").read_text())) == list(SECTIONS)
+
+
+def test_all_is_a_study_that_tells_its_cost_before_and_its_claims_after(tmp_path, monkeypatch, capsys):
+    said = []
+
+    def section(plan: Plan) -> Path:
+        said.append(capsys.readouterr().out)
+        return plan.out
+
+    monkeypatch.setattr(everything, "STUDIES", dict.fromkeys(SECTIONS, section))
+    monkeypatch.setattr(everything, "costs", lambda plan: [everything.Cost("variants", "random", 10, 20, 1.5)])
+    assert STUDIES["all"](Plan(tmp_path, "smoke", ("variants",))) == tmp_path
+    assert [line.split() for line in said[0].splitlines()] == [
+        ["section", "row", "trained", "sampled", "minutes"], ["variants", "random", "10", "20", "1.50"],
+        ["all", "10", "20", "1.50"],
+    ]  # fmt: skip
+    assert "| **undecided** |" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from scipy.stats import ttest_rel
 
 from orderhead import cli
 from orderhead.core.results import Result, append
-from orderhead.studies import ALL, NAMES, POOLS, STUDIES, beside, rounds, seeds
+from orderhead.studies import NAMES, POOLS, STUDIES, beside, rounds, seeds
 from orderhead.studies import variants as section3
 from orderhead.studies.plan import Plan
 from orderhead.training.variants import VARIANTS
@@ -79,7 +79,7 @@ def test_every_study_that_is_listed_can_be_run():
     assert all(callable(run) for run in STUDIES.values())
 
 
-@pytest.mark.parametrize("name", sorted({*STUDIES, ALL} - set(POOLS)))
+@pytest.mark.parametrize("name", sorted(set(STUDIES) - set(POOLS)))
 def test_several_seeds_of_what_is_not_pooled_are_refused_before_anything_runs(name, tmp_path, capsys):
     assert cli.main(["study", name, "--scale", "smoke", "--seeds", "0,1", "--out", str(tmp_path / "out")]) != 0
     assert "several --seeds are for heuristics and variants" in capsys.readouterr().err

@@ -79,7 +79,6 @@ def _studies() -> Iterator[tuple[str, str]]:
     yield "compare", "orders side by side on any body (`orderhead compare`)"
     yield "diagnose", "what an order's gap to random is made of (`orderhead diagnose`)"
     yield from NAMES.items()
-    yield "all", "every section, and what becomes of every claim of the document"
 
 
 KINDS: Mapping[str, Callable[[], Any]] = {

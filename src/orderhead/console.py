@@ -22,6 +22,7 @@ import tyro
 from safetensors import SafetensorError
 
 from orderhead.core.names import unknown
+from orderhead.core.text import aligned
 
 Verb = Callable[..., None]
 NAME = "orderhead"
@@ -52,20 +53,11 @@ OptionalFloat = Annotated[float | None, number(float)]
 
 
 def show(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Rows as JSON, or as a table: words to the left, numbers to the right with two decimals."""
+    """Rows as JSON, or as an aligned table."""
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    if not rows:
-        print("none yet")
-        return
-    text = [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
-    table = [list(rows[0]), *text] if len(rows[0]) > 2 else text
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    numeric = [isinstance(v, float) for v in rows[0].values()]
-    for line in table:
-        cells = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]
-        print("  ".join(cells).rstrip())
+    print(aligned(rows) if rows else "none yet")
 
 
 def run(verbs: Mapping[str, Verb], about: str, argv: Sequence[str]) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from orderhead.console import Int, OptionalInt, show, wrote
+from orderhead.console import Int, OptionalInt, wrote
 from orderhead.options import (
     GroundOptions,
     JudgeOptions,
@@ -17,11 +17,6 @@ from orderhead.options import (
     parse_seeds,
     split,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from orderhead.studies.plan import Plan
 
 
 def demo(
@@ -150,12 +145,11 @@ def study(
     from orderhead.core import dist
     from orderhead.core.names import lookup
     from orderhead.report import build
-    from orderhead.studies import ALL, STUDIES, check_pooled, pool
+    from orderhead.studies import STUDIES, check_pooled, pool
     from orderhead.studies.plan import Plan
 
     numbers, out = parse_seeds(seeds), out.replace("NAME", name)
-    if name != ALL:
-        lookup("study", name, {**STUDIES, ALL: None})
+    lookup("study", name, STUDIES)
     if len(numbers) > 1:
         check_pooled(name)
     rows = () if only == "all" else tuple(split(only))
@@ -165,21 +159,11 @@ def study(
     )
     each = [plan.seeded(seed, alone=len(numbers) == 1) for seed in numbers]
     for one in each:
-        folder = STUDIES[name](one) if name != ALL else _everything(one)
+        folder = STUDIES[name](one)
         if dist.rank() == 0:
             wrote(build(folder))
     if len(each) > 1:
         wrote(pool(name, Path(out), [one.out for one in each]))
-
-
-def _everything(plan: Plan) -> Path:
-    """The whole study, its cost told before and its claims after."""
-    from orderhead.studies.everything import costs, everything, listing
-
-    show(listing(costs(plan)), False)
-    folder = everything(plan)
-    print((folder / "findings.md").read_text(encoding="utf-8"))
-    return folder
 
 
 def diagnose(

@@ -1,4 +1,4 @@
-"""One section of the study = one file."""
+"""One section of the study = one file, and `all` of them = `everything`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from orderhead.studies.plan import Plan
 
-NAMES: Mapping[str, str] = {
+SECTIONS: Mapping[str, str] = {
     "heuristics": "section 2: orders that need no training, against random, with order and guidance told apart",
     "variants": "section 3: thirteen ways to train a head, each against random",
     "ablations": "section 4: what a head has learned, real tokens injected, nine orders, early recognition",
@@ -21,16 +21,20 @@ NAMES: Mapping[str, str] = {
 }
 """Section of the study -> what it answers."""
 
-
-def _later(name: str) -> Callable[[Plan], Path]:
-    """The function `name` of the module `name`, imported when it is called."""
-    return lambda plan: getattr(import_module(f"orderhead.studies.{name}"), name)(plan)
+NAMES: Mapping[str, str] = {**SECTIONS, "all": "every section, and what becomes of every claim of the document"}
+"""Whatever `orderhead study` can run -> what it answers."""
 
 
-STUDIES: Mapping[str, Callable[[Plan], Path]] = {name: _later(name) for name in NAMES}
-"""Section -> the function that runs it and returns its folder."""
+def _later(module: str, name: str) -> Callable[[Plan], Path]:
+    """The function `name` of the module, imported when it is called."""
+    return lambda plan: getattr(import_module(f"orderhead.studies.{module}"), name)(plan)
 
-ALL = "all"  # the whole study: `everything`
+
+STUDIES: Mapping[str, Callable[[Plan], Path]] = {
+    **{name: _later(name, name) for name in SECTIONS},
+    "all": _later("everything", "announced"),
+}
+"""Name -> the function that runs it and returns its folder."""
 
 POOLS: Mapping[str, str] = {"heuristics": "heuristics", "variants": "seeds"}
 """Section -> the module whose `pool` says what its runs under several seeds have in common."""

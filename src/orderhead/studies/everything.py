@@ -12,9 +12,10 @@ import torch
 from orderhead.core import dist
 from orderhead.core.files import copy_missing, write_json
 from orderhead.core.names import lookup
+from orderhead.core.text import aligned
 from orderhead.sampling import stream
 from orderhead.sampling.sample import run as sampled
-from orderhead.studies import NAMES, STUDIES, findings, finetuning, heuristics, mismatch, scratch
+from orderhead.studies import SECTIONS, STUDIES, findings, finetuning, heuristics, mismatch, scratch
 from orderhead.studies.ablations import HEAD, INJECTED, MOST, ORDERS
 from orderhead.studies.causes import ARMS
 from orderhead.studies.epochs import LOOK_IMAGES
@@ -31,11 +32,18 @@ PILOT_IMAGES = 16
 HEAD_IMAGE, BODY_IMAGE = 0.1, 0.25  # seconds of an image in training, of a head or a body, over a sampled one's
 
 
+def announced(plan: Plan) -> Path:
+    """`everything`, its cost printed before and what became of the claims after."""
+    print(aligned(listing(costs(plan))), flush=True)
+    print((everything(plan) / "findings.md").read_text(encoding="utf-8"))
+    return plan.out
+
+
 def everything(plan: Plan) -> Path:
     """Run every section, or those that `only` names, and write `findings.md` after each. ValueError as for `check`."""
     check(plan)
-    write_json(plan.out / "contents.json", NAMES)
-    for name in plan.only or NAMES:
+    write_json(plan.out / "contents.json", SECTIONS)
+    for name in plan.only or SECTIONS:
         _lend(plan.out, name)
         STUDIES[name](replace(plan, out=plan.out / name, only=()))
         findings.write(plan.out)
@@ -46,7 +54,7 @@ def check(plan: Plan) -> None:
     """ValueError, before anything is computed, for whatever would stop a section hours later."""
     lookup("scale", plan.scale, SCALES)
     for name in plan.only:
-        lookup("section", name, STUDIES)
+        lookup("section", name, SECTIONS)
     if plan.models or plan.settings.get("cfg_schedule", "linear") != "linear":
         raise ValueError("the whole study trains its own models, under linear guidance; leave out --models and "
                          "--cfg-schedule, or run one section")  # fmt: skip
@@ -85,7 +93,7 @@ def costs(plan: Plan) -> list[Cost]:
     check(plan)
     n = SCALES[plan.scale].images if plan.images is None else plan.images
     second = _seconds_an_image(plan)
-    rows = [cost for name in plan.only or tuple(NAMES) for cost in COSTS[name](name, plan.scale, n)]
+    rows = [cost for name in plan.only or tuple(SECTIONS) for cost in COSTS[name](name, plan.scale, n)]
     return [replace(cost, minutes=round(second * (cost.sampled + _training(cost)) / 60, 1)) for cost in rows]
 
 

@@ -1,0 +1,17 @@
+"""Rows of words and numbers as text that is read in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def aligned(rows: Sequence[dict[str, Any]]) -> str:
+    """A table with a heading where there are more than two columns: words left, numbers right with two decimals."""
+    text = [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    table = [list(rows[0]), *text] if len(rows[0]) > 2 else text
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    numeric = [isinstance(v, float) for v in rows[0].values()]
+    cells = [[c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]
+             for line in table]  # fmt: skip
+    return "\n".join("  ".join(line).rstrip() for line in cells)
