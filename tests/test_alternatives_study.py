@@ -125,8 +125,8 @@ def test_a_value_of_the_document_counts_once_in_the_rankings():
         "entropy_based-fast": 3.0, "entropy_based-semifast-8": -1.0, "class_conditional-fast": 2.0,
         "class_conditional-semifast-8": 3.0, "lora_finetuning-fast": 2.0, "lora_finetuning-semifast-8": 2.0,
     }  # fmt: skip
-    found = {(arm, "fd5k"): _difference(arm, "fd5k", value, 0.5) for arm, value in values.items()}
-    told = section5.agreement(found)
+    found = [_difference(arm, "fd5k", value, 0.5) for arm, value in values.items()]
+    told = section5.agreement(section5.differences(found))
     assert told.startswith("Spearman's rank correlation of the two rankings over 3 rows: 0.50 (p = ")
 
 

@@ -53,12 +53,23 @@ class Result:
         return json.dumps(asdict(self), allow_nan=False) + "\n"
 
 
+@cache
 def plain(metric: str) -> str:
     """A metric without its number of images or its features: `fd400`, `fid5k` -> `fd`; `is50k` -> `is`.
 
     Also where more comes after or before: `fid5k_minus_random` -> `fd_minus_random`, `gap_fd400` -> `gap_fd`.
     """
     return re.sub(r"(^|_)(?:(is)|fi?d)\d*k?(?=$|_minus_)", lambda m: m[1] + (m[2] or "fd"), metric)
+
+
+def figures(found: Iterable[Result]) -> dict[tuple[str, str], Result]:
+    """(row, `plain` metric) -> the row's number as it was measured in the end; those of epochs are left out."""
+    return {(r.row, plain(r.metric)): r for r in found if "epoch" not in r.protocol}
+
+
+def by_row(found: Iterable[Result], metric: str) -> dict[str, Result]:
+    """Row -> its figure of that plain metric, of the rows that have it."""
+    return {row: r for (row, name), r in figures(found).items() if name == metric}
 
 
 def append(path: str | Path, results: Iterable[Result]) -> None:

@@ -6,7 +6,7 @@ Legend: N images, n shown images, L cells, T steps, H x W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -164,7 +164,8 @@ def load(folder: str | Path) -> Report:
     if not found:
         raise ValueError(f"{folder / 'results.jsonl'} holds no result; run the command that made it again")
     lines = [r for r in found if _belongs(r, run)]
-    rows = tuple(_row(folder, order, lines, grid, run, notes) for order in run["orders"])
+    figures = {key: _number(r) for key, r in results.figures(lines).items()}
+    rows = tuple(_row(folder, order, _of(order, figures), grid, run, notes) for order in run["orders"])
     reference = run.get("reference") or {}
     return Report(
         study=str(run.get("study", "compare")),
@@ -188,7 +189,7 @@ def load(folder: str | Path) -> Report:
         left_out=tuple(str(reason) for reason in run.get("left_out") or ()),
         readings=readings(any(r.metric.startswith("fid") for r in lines)),
         told=tuple(table for table in run.get("told") or () if _is_told(table)),
-        figures={(r.row, results.plain(r.metric)): Number(r.value, r.ci, r.n) for r in lines if _is_final(r)},
+        figures=figures,
     )
 
 
@@ -217,11 +218,6 @@ def _belongs(result: results.Result, run: dict[str, Any]) -> bool:
     return same and result.study == run.get("study", result.study) and _finite(result.value)
 
 
-def _is_final(result: results.Result) -> bool:
-    """Is it of the row as it was measured in the end, and of no epoch of its training?"""
-    return "epoch" not in result.protocol
-
-
 def _real(metrics: object) -> dict[str, float]:
     """What real images score; what is no number is left out."""
     return {k: float(v) for k, v in metrics.items() if _finite(v)} if isinstance(metrics, dict) else {}
@@ -231,13 +227,14 @@ def _finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _numbers(order: str, lines: list[results.Result]) -> dict[str, Number]:
+def _number(result: results.Result) -> Number:
+    ci = result.ci if result.ci and len(result.ci) == 2 else None
+    return Number(float(result.value), ci, result.n)
+
+
+def _of(order: str, figures: Mapping[tuple[str, str], Number]) -> dict[str, Number]:
     """The order's numbers; `fd5k` and `fid5k` are filed under `fd`. None where a killed run wrote only some."""
-    found = {
-        results.plain(r.metric): Number(float(r.value), r.ci if r.ci and len(r.ci) == 2 else None, r.n)
-        for r in lines
-        if r.row == order and _is_final(r)
-    }
+    found = {metric: number for (row, metric), number in figures.items() if row == order}
     return found if LAST in found else {}
 
 
@@ -249,7 +246,7 @@ def _is_told(table: object) -> bool:
     return isinstance(metrics, dict) and isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values())
 
 
-def _row(folder: Path, order: str, lines: list[results.Result], grid: Grid, run: dict, notes: list[str]) -> Row:
+def _row(folder: Path, order: str, numbers: dict[str, Number], grid: Grid, run: dict, notes: list[str]) -> Row:
     def read(kind: str, parse: Callable[[Any], T]) -> T | None:
         path = folder / kind / f"{order}.npz"
         return _npz(path, parse, notes) if path.parent == folder / kind and path.is_file() else None
@@ -257,9 +254,9 @@ def _row(folder: Path, order: str, lines: list[results.Result], grid: Grid, run:
     trace = read("traces", lambda f: _trace(f, grid))
     arm = (run.get("arms") or {}).get(order, {})
     head, asked = (str(arm[key]) if arm.get(key) is not None else None for key in ("head", "asked"))
-    numbers, told = _numbers(order, lines), (run.get("reported") or {}).get(order)
-    if numbers and told is not None and _finite(told):
-        numbers["reported"] = Number(float(told))
+    reported = (run.get("reported") or {}).get(order)
+    if numbers and reported is not None and _finite(reported):
+        numbers = {**numbers, "reported": Number(float(reported))}
     return Row(order, numbers, head, asked, trace, read("panels", _panels), read("curves", _curves))
 
 

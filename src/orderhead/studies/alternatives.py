@@ -8,7 +8,7 @@ score, and no CMMD.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -63,10 +63,10 @@ def alternatives(plan: Plan) -> Path:
 
 def table(found: Sequence[Result]) -> str:
     """Ours minus random's with 95 % intervals, the document's values minus its random's, how the rankings agree."""
-    ours = {(r.row, r.metric.removesuffix(f"_minus_{BASELINE}")): r for r in found if _is_difference(r.metric)}
-    metrics = list(dict.fromkeys(metric for _, metric in ours))
+    ours = differences(found)
+    metrics = {metric: r.metric.removesuffix(f"_minus_{BASELINE}") for (_, metric), r in ours.items()}
     told = [f"document: {title}" for title in COLUMNS.values()]
-    heads = ["row", "rescoring", *(f"{metric} (ours)" for metric in metrics), *told]
+    heads = ["row", "rescoring", *(f"{called} (ours)" for called in metrics.values()), *told]
     lines = [
         _line(row, mode, ours, metrics) for row, mode in arms() if any((f"{row}-{mode}", m) in ours for m in metrics)
     ]
@@ -75,9 +75,13 @@ def table(found: Sequence[Result]) -> str:
     return "\n".join([_cells(heads), rule, *lines, "", said, "", agreement(ours), ""])
 
 
-def _is_difference(metric: str) -> bool:
-    """Of those beside the document's: Frechet distance, scores, and its kernel distance."""
-    return metric.endswith(f"_minus_{BASELINE}") and metric.startswith(("fd", "fid", "is", "mmd", "cmmd", "agreement"))
+COMPARED = ("fd", "mmd_rbf", "is", "agreement")  # Frechet distance, CMMD's formula, and scores
+
+
+def differences(found: Sequence[Result]) -> dict[tuple[str, str], Result]:
+    """(arm, metric) -> its difference to random, of the metrics that stand beside the document's."""
+    each = {metric: results.by_row(found, f"{metric}_minus_{BASELINE}") for metric in COMPARED}
+    return {(arm, metric): r for metric, rows in each.items() for arm, r in rows.items()}
 
 
 def arms() -> list[tuple[str, str]]:
@@ -86,7 +90,7 @@ def arms() -> list[tuple[str, str]]:
     return [(row, mode) for row in rows for mode in HEAD_RECIPES[row].modes]
 
 
-def _line(row: str, mode: str, ours: Mapping[tuple[str, str], Result], metrics: Sequence[str]) -> str:
+def _line(row: str, mode: str, ours: Mapping[tuple[str, str], Result], metrics: Iterable[str]) -> str:
     figures = [_figure(ours.get((f"{row}-{mode}", metric))) for metric in metrics]
     return _cells([row, mode, *figures, *(_told(row, metric) for metric in COLUMNS)])
 
@@ -114,7 +118,7 @@ def agreement(ours: Mapping[tuple[str, str], Result]) -> str:
     """How our Frechet distances rank beside the document's FIDs: a row's is the mean over its modes, as it told one."""
     found: dict[str, list[float]] = {}
     for row, mode in arms():
-        values = [r.value for (arm, m), r in ours.items() if arm == f"{row}-{mode}" and m.startswith(("fd", "fid"))]
-        found.setdefault(row, []).extend(values)
+        each = ours.get((f"{row}-{mode}", "fd"))
+        found.setdefault(row, []).extend([each.value] if each else [])
     both = [(fmean(each), REPORTED[row]["fid5k"]) for row, each in found.items() if each and row in REPORTED]
     return rankings(both, "rows")

@@ -43,7 +43,7 @@ Difference = tuple[float, tuple[float, float] | None]
 def differences(folder: str | Path) -> dict[str, Difference]:
     """Arm -> its difference, of `folder/results.jsonl`. ValueError where the file is missing."""
     found = results.read(Path(folder) / "results.jsonl")
-    return {r.row: (r.value, r.ci) for r in found if is_distance(r.metric)}
+    return {row: (r.value, r.ci) for row, r in results.by_row(found, "fd_minus_random").items()}
 
 
 def table(found: Mapping[str, Difference]) -> str:
@@ -54,11 +54,6 @@ def table(found: Mapping[str, Difference]) -> str:
         "|---|---|---|---|---|",
     ]
     return "\n".join([*head, *rows, "", agreement({arm: value for arm, (value, _) in found.items()}), ""])
-
-
-def is_distance(metric: str) -> bool:
-    """Is it a Frechet distance minus random's, on whatever features, of however many images?"""
-    return metric.startswith(("fd", "fid")) and metric.endswith("_minus_random")
 
 
 def _line(arm: str, value: float, ci: tuple[float, float] | None, told: float | None) -> str:

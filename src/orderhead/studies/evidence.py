@@ -16,6 +16,7 @@ from scipy.special import ndtri
 from scipy.stats import spearmanr
 
 from orderhead.core import results
+from orderhead.core.results import Result
 
 Verdict = Literal["holds", "fails", "undecided"]
 
@@ -36,6 +37,10 @@ class Figure:
     ci: tuple[float, float] | None
     epoch: float | None = None
 
+    @classmethod
+    def of(cls, result: Result) -> Figure:
+        return cls(result.value, result.ci, result.protocol.get("epoch"))
+
     @property
     def half(self) -> float:
         return (self.ci[1] - self.ci[0]) / 2 if self.ci else math.inf
@@ -51,33 +56,28 @@ class Book:
     root: Path
 
     @cached_property
-    def _pages(self) -> dict[str, dict[tuple[str, str], list[Figure]]]:
+    def _pages(self) -> dict[str, list[Result]]:
         return {}
 
-    def _page(self, section: str) -> dict[tuple[str, str], list[Figure]]:
+    def _page(self, section: str) -> list[Result]:
         if section not in self._pages:
-            path, found = self.root / section / "results.jsonl", {}
-            for r in results.read(path) if path.is_file() else ():
-                found.setdefault((r.row, results.plain(r.metric)), []).append(
-                    Figure(r.value, r.ci, r.protocol.get("epoch"))
-                )
-            self._pages[section] = found
+            path = self.root / section / "results.jsonl"
+            self._pages[section] = results.read(path) if path.is_file() else []
         return self._pages[section]
 
     def rows(self, section: str, metric: str) -> dict[str, Figure]:
         """Row -> its figure, of those that have the metric; epochs left out."""
-        found = {row: self.figure(section, row, metric) for row, name in self._page(section) if name == metric}
-        return {row: figure for row, figure in found.items() if figure}
+        return {row: Figure.of(r) for row, r in results.by_row(self._page(section), metric).items()}
 
     def figure(self, section: str, row: str, metric: str) -> Figure | None:
-        """The last figure that is of no epoch; None where there is none."""
-        whole = [f for f in self._page(section).get((row, metric), ()) if f.epoch is None]
-        return whole[-1] if whole else None
+        """The figure that is of no epoch; None where there is none."""
+        return self.rows(section, metric).get(row)
 
     def by_epoch(self, section: str, row: str, metric: str) -> list[Figure]:
         """The figures of a row's epochs, first to last."""
-        dated = [f for f in self._page(section).get((row, metric), ()) if f.epoch is not None]
-        return sorted(dated, key=lambda f: f.epoch or 0.0)
+        dated = [r for r in self._page(section) if r.row == row and "epoch" in r.protocol]
+        found = [Figure.of(r) for r in dated if results.plain(r.metric) == metric]
+        return sorted(found, key=lambda f: f.epoch or 0.0)
 
 
 Judge = Callable[[Book], Finding]

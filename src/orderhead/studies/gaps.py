@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from orderhead.core import results
 from orderhead.core.files import write_text
 from orderhead.core.results import Result
-from orderhead.studies.beside import DOCUMENT_RANDOM, Difference, is_distance
+from orderhead.studies.beside import DOCUMENT_RANDOM, Difference
 from orderhead.studies.compare import BASELINE
 from orderhead.studies.seeds import pooled
 
@@ -67,27 +67,28 @@ def gather(out: Path, settings: Iterable[str]) -> None:
 
 def differences(out: str | Path) -> dict[Cell, Difference]:
     """(setting, row) -> Frechet distance minus random's, of `out/results.jsonl`. ValueError where it is missing."""
-    return _difference(results.read(Path(out) / "results.jsonl"), is_distance)
+    return _cells(_by_setting(out), "fd_minus_random")
 
 
 def read(out: str | Path) -> Found:
     """All that the tables say, of `out/results.jsonl`. ValueError where the file is missing."""
-    lines = results.read(Path(out) / "results.jsonl")
-    own = [line for line in lines if line.row == BASELINE]
-    scales = {_cell(line): float(line.protocol["cfg_scale"]) for line in lines}
-    return Found(_difference(lines, is_distance), _difference(own, _is_own), scales)
+    found = _by_setting(out)
+    own = {cell: fd for cell, fd in _cells(found, "fd").items() if cell[1] == BASELINE}
+    scales = {(name, r.row): float(r.protocol["cfg_scale"]) for name, lines in found.items() for r in lines}
+    return Found(_cells(found, "fd_minus_random"), own, scales)
 
 
-def _is_own(metric: str) -> bool:
-    return is_distance(f"{metric}_minus_random")
+def _by_setting(out: str | Path) -> dict[str, list[Result]]:
+    found: dict[str, list[Result]] = {}
+    for line in results.read(Path(out) / "results.jsonl"):
+        found.setdefault(str(line.protocol["setting"]), []).append(line)
+    return found
 
 
-def _difference(lines: Iterable[Result], wanted: Callable[[str], bool]) -> dict[Cell, Difference]:
-    return {_cell(line): (line.value, line.ci) for line in lines if wanted(line.metric)}
-
-
-def _cell(line: Result) -> Cell:
-    return str(line.protocol["setting"]), line.row
+def _cells(found: Mapping[str, Sequence[Result]], metric: str) -> dict[Cell, Difference]:
+    """(setting, row) -> a metric with its interval."""
+    each = {name: results.by_row(lines, metric) for name, lines in found.items()}
+    return {(name, row): (r.value, r.ci) for name, rows in each.items() for row, r in rows.items()}
 
 
 def table(found: Found, says: Mapping[str, str], rows: Sequence[str]) -> str:

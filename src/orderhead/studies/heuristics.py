@@ -20,7 +20,6 @@ from pathlib import Path
 from orderhead.core import dist, results
 from orderhead.core.files import copy_missing, write_json, write_text
 from orderhead.core.names import lookup
-from orderhead.metrics.registry import named
 from orderhead.orders.spatial import SCHEDULE_OF
 from orderhead.sampling.sample import Settings
 from orderhead.studies import gaps
@@ -173,9 +172,8 @@ def _trials(name: str, settings: Settings) -> Iterator[tuple[str, Settings]]:
 
 def _best_scale(trial: Comparison, name: str, settings: Settings) -> float:
     """The scale of the order's arm with the least Frechet distance; the lower one of two that are level."""
-    metric = named("fd", trial.images, trial.world.judge.named)
-    distance = {r.row: r.value for r in results.read(trial.out / "results.jsonl") if r.metric == metric}
-    return min(_trials(name, settings), key=lambda each: distance[each[0]])[1].cfg_scale
+    distance = results.by_row(results.read(trial.out / "results.jsonl"), "fd")
+    return min(_trials(name, settings), key=lambda each: distance[each[0]].value)[1].cfg_scale
 
 
 def lend(run: Comparison, done: Sequence[Comparison]) -> None:

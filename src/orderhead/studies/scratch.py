@@ -84,8 +84,7 @@ def plain_body(plan: Plan, name: str) -> MAR:
 
 def table(run: Comparison) -> str:
     """Our distances and scores beside the document's; differences are to the plain body under random order."""
-    found = {(r.row, r.metric.rstrip("0123456789k")): r for r in results.read(run.out / "results.jsonl")}
-    found |= {(r.row, "minus"): r for r in found.values() if r.metric.startswith(("fd", "fid")) and "minus" in r.metric}
+    found = results.figures(results.read(run.out / "results.jsonl"))
     head = (
         "| row | order | ours: FD | minus the plain body's | | IS | document: FID-5K | minus MAR-S's | IS |\n"
         "|---|---|---|---|---|---|---|---|---|"
@@ -95,12 +94,11 @@ def table(run: Comparison) -> str:
 
 def _line(arm: str, found: Mapping[tuple[str, str], results.Result]) -> str:
     name, order = (SMALL, BASELINE) if arm == BASELINE else (row_of(arm), arm.partition("-")[2])
-    fd = found.get((arm, "fd")) or found[arm, "fid"]
-    minus, told = found.get((arm, "minus")), REPORTED.get(arm)
+    minus, told = found.get((arm, f"fd_minus_{BASELINE}")), REPORTED.get(arm)
     ours = difference(minus.value, minus.ci) if minus else " | "
     theirs = " | " if told is None else f"{told:.2f} | {told - DOCUMENT_SMALL:+.2f}"
-    score, told_score = found[arm, "is"].value, REPORTED_IS.get(arm, "")
-    return f"| {name} | {order} | {fd.value:.2f} | {ours} | {score:.2f} | {theirs} | {told_score} |"
+    fd, score, told_score = found[arm, "fd"].value, found[arm, "is"].value, REPORTED_IS.get(arm, "")
+    return f"| {name} | {order} | {fd:.2f} | {ours} | {score:.2f} | {theirs} | {told_score} |"
 
 
 def spreads(found: Mapping[str, Sequence[Look]]) -> str:

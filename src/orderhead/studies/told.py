@@ -34,7 +34,7 @@ class Told:
 
     def markdown(self, folder: Path) -> str:
         """The table with what `folder/results.jsonl` holds."""
-        found = measured(folder)
+        found = results.figures(results.read(folder / "results.jsonl"))
         given = {m for m in self.metrics if any(told.get(m) is not None for told in self.rows.values())}
         columns = [(m, ours) for m in self.metrics for ours in ((True, False) if m in given else (True,))]
         heads = [f"{self.metrics[m]}: ours" if ours else "document" for m, ours in columns]
@@ -44,11 +44,6 @@ class Told:
         ]
         lines = [f"| {' | '.join(cells)} |" for cells in (("", *heads), ("---",) * (1 + len(heads)), *rows)]
         return "\n".join([f"### {self.title}", "", self.reads, "", *lines, ""])
-
-
-def measured(folder: Path) -> dict[tuple[str, str], Result]:
-    """(row, metric without its number of images) -> the result."""
-    return {(r.row, results.plain(r.metric)): r for r in results.read(folder / "results.jsonl")}
 
 
 def _ours(found: Result | None) -> str:
