@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from scipy.stats import spearmanr
 
 from orderhead.metrics import kernel, precision_recall
 from orderhead.metrics.bundle import Judged, Reference, remember
-from orderhead.metrics.correlation import spearman, spearman_rows
+from orderhead.metrics.correlation import rankings, spearman, spearman_rows
 from orderhead.metrics.frechet import Moments, fd, fd_to, frechet_distance
 from orderhead.metrics.inception import inception_score
 from orderhead.metrics.progressive import areas, auac, auc, sampled_steps
@@ -385,3 +387,13 @@ def test_a_collapsed_score_has_no_rank_correlation() -> None:
     flat = np.zeros((2, 5))
     assert np.isnan(spearman_rows(flat, normal(2, 5, 0))).all()
     assert spearman(flat, normal(2, 5, 0)).value == 0
+    assert rankings(flat[0].tolist(), [1.0, 2.0, 3.0, 4.0, 5.0]) == (0.0, 1.0)
+
+
+def test_two_rankings_agree_as_often_as_chance_would_have_them() -> None:
+    """Second way: of the 120 rankings of five rows, the share whose |rho| is at least as large (roughly: p is by t)."""
+    a = [1.0, 2.0, 3.0, 4.0, 5.0]
+    rhos = [rankings(a, b)[0] for b in permutations(a)]
+    rho, p = rankings(a, [2.0, 1.0, 3.0, 5.0, 4.0])
+    assert rho == pytest.approx(1 - 6 * 4 / (5 * 24))
+    assert p == pytest.approx(np.mean(np.abs(rhos) >= rho - 1e-9), abs=0.05)

@@ -1,13 +1,16 @@
-"""Rank correlation between scores and importance.
+"""Rank correlation: image by image between scores and importance, and between two rankings of rows.
 
 Legend: N images, L cells.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
+from scipy.stats import rankdata, spearmanr
 
 from orderhead.metrics.statistic import Statistic
 
@@ -31,3 +34,11 @@ def spearman_rows(a_NL: ArrayLike, b_NL: ArrayLike) -> np.ndarray:
 def spearman(a_NL: ArrayLike, b_NL: ArrayLike) -> Statistic:
     """Mean over images of the rank correlation over cells; rows without variation count as 0."""
     return Statistic.mean(np.nan_to_num(spearman_rows(a_NL, b_NL)), (-1.0, 1.0))
+
+
+def rankings(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """Spearman's rho of two rankings of the same rows and its p, by SciPy; (0, 1) where one of them is level."""
+    if len(set(a)) < 2 or len(set(b)) < 2:
+        return 0.0, 1.0
+    found: Any = spearmanr(a, b)
+    return float(found.statistic), float(found.pvalue)

@@ -17,7 +17,7 @@ from orderhead.core import dist, results
 from orderhead.core.files import write_text
 from orderhead.core.names import lookup
 from orderhead.core.results import Result
-from orderhead.studies.beside import rankings
+from orderhead.studies.beside import agreeing
 from orderhead.studies.compare import BASELINE
 from orderhead.studies.plan import Plan
 from orderhead.studies.rounds import baseline, train_and_measure
@@ -121,4 +121,4 @@ def agreement(ours: Mapping[tuple[str, str], Result]) -> str:
         each = ours.get((f"{row}-{mode}", "fd"))
         found.setdefault(row, []).extend([each.value] if each else [])
     both = [(fmean(each), REPORTED[row]["fid5k"]) for row, each in found.items() if each and row in REPORTED]
-    return rankings(both, "rows")
+    return agreeing(both, "rows")

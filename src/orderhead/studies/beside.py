@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scipy.stats import spearmanr
-
 from orderhead.core import results
+from orderhead.metrics.correlation import rankings
 from orderhead.training.variants import HEAD_RECIPES, VARIANTS
 
 DOCUMENT_RANDOM = 2.33  # FID-50K of random order at 64 steps, the document's section 2
@@ -72,13 +71,12 @@ def difference(value: float, ci: tuple[float, float] | None) -> str:
 
 def agreement(ours: Mapping[str, float]) -> str:
     """Spearman's rank correlation of our differences with the document's numbers, and on how many arms it rests."""
-    return rankings([(ours[arm], told) for arm, told in reported().items() if arm in ours and told is not None])
+    return agreeing([(ours[arm], told) for arm, told in reported().items() if arm in ours and told is not None])
 
 
-def rankings(both: Sequence[tuple[float, float]], of: str = "arms") -> str:
+def agreeing(both: Sequence[tuple[float, float]], of: str = "arms") -> str:
     """The same of pairs (ours, the document's), one for each `of`, none of them twice: p counts them as independent."""
     if len(both) < 3:
         return f"Too few {of} ({len(both)}) to compare rankings."
-    ours_, theirs = zip(*both, strict=True)
-    rho, p = spearmanr(ours_, theirs)
+    rho, p = rankings(*zip(*both, strict=True))
     return f"Spearman's rank correlation of the two rankings over {len(both)} {of}: {rho:.2f} (p = {p:.2f})."

@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from scipy.special import ndtri
-from scipy.stats import spearmanr
 
 from orderhead.core import results
 from orderhead.core.results import Result
+from orderhead.metrics.correlation import rankings
 
 Verdict = Literal["holds", "fails", "undecided"]
 
@@ -219,12 +219,6 @@ def highest(section: str, metric: str, row: str, others: Sequence[str]) -> Judge
     return judge
 
 
-def correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
-    """Spearman's rho and its p."""
-    found: Any = spearmanr(a, b)
-    return float(found.statistic), float(found.pvalue)
-
-
 def rising(section: str, metric: str, row: str) -> Judge:
     """Does the figure rise from epoch to epoch (Spearman's correlation with the epoch, p < 0.05)?"""
 
@@ -232,7 +226,7 @@ def rising(section: str, metric: str, row: str) -> Judge:
         found = book.by_epoch(section, row, metric)
         if len(found) < 5:
             return Finding("undecided", MISSING if not found else f"only {len(found)} epochs")
-        rho, p = correlation([f.epoch or 0.0 for f in found], [f.value for f in found])
+        rho, p = rankings([f.epoch or 0.0 for f in found], [f.value for f in found])
         told = f"{row}: {found[0].value:.3g} to {found[-1].value:.3g}, rho {rho:.2f} (p = {p:.2g})"
         return Finding("undecided" if p >= 0.05 else "holds" if rho > 0 else "fails", told)
 
@@ -274,7 +268,7 @@ def together(section: str, a: str, b: str) -> Judge:
         rows = [row for row in first if row in second]
         if len(rows) < 5:
             return Finding("undecided", MISSING)
-        rho, p = correlation([first[row].value for row in rows], [second[row].value for row in rows])
+        rho, p = rankings([first[row].value for row in rows], [second[row].value for row in rows])
         verdict: Verdict = "undecided" if p >= 0.05 else "holds" if rho > 0 else "fails"
         return Finding(verdict, f"{a} against {b} over {len(rows)} rows: rho {rho:.2f} (p = {p:.2g})")
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from orderhead.core import results
 from orderhead.core.files import write_text
 from orderhead.core.results import Result
+from orderhead.metrics.correlation import rankings
 from orderhead.studies.beside import DOCUMENT_RANDOM, Difference
 from orderhead.studies.compare import BASELINE
 from orderhead.studies.seeds import pooled
@@ -168,8 +168,7 @@ def correlation(a: Mapping[str, float], b: Mapping[str, float]) -> str:
     ours, theirs = ([each[row] for row in rows] for each in (a, b))
     if len(rows) < 3 or len(set(ours)) == 1 or len(set(theirs)) == 1:
         return ""
-    rho, _ = spearmanr(ours, theirs)
-    return f"{rho:.2f} ({len(rows)} orders)"
+    return f"{rankings(ours, theirs)[0]:.2f} ({len(rows)} orders)"
 
 
 def pool(folders: Sequence[Path]) -> Found:

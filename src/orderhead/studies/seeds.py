@@ -10,9 +10,10 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import f, spearmanr, t
+from scipy.stats import f, t
 
 from orderhead.core.files import write_text
+from orderhead.metrics.correlation import rankings
 from orderhead.studies.beside import Difference, differences, on_frozen_body, table
 
 
@@ -69,7 +70,7 @@ def between(values: Mapping[str, Sequence[float]]) -> str:
     rest = _rest(table_RS)
     F = S * table_RS.mean(1).var(ddof=1) / rest
     p = f.sf(F, R - 1, (R - 1) * (S - 1))
-    rhos = ", ".join(f"{rho:.2f}" for rho, _ in (spearmanr(a, b) for a, b in combinations(table_RS.T, 2)))
+    rhos = ", ".join(f"{rho:.2f}" for rho, _ in (rankings(a, b) for a, b in combinations(table_RS.T.tolist(), 2)))
     said = "they differ" if p < 0.05 else "no evidence that rows differ"
     return (
         f"mean {table_RS.mean():+.2f}; rows against runs of one row (standard deviation {np.sqrt(rest):.2f}) "
