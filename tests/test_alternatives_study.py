@@ -18,7 +18,7 @@ from orderhead.training.variants import HEAD_RECIPES
 
 
 def test_the_rows_are_the_documents():
-    assert [(row, *told.values()) for row, told in REPORTED.items()] == [
+    assert [(row, *document.values()) for row, document in REPORTED.items()] == [
         ("random", 8.02, 155.98, 0.3057, 1.223), ("entropy_based", 8.46, 150.01, 0.3050, 1.241),
         ("class_conditional", 8.47, 147.05, 0.3043, 1.242), ("reconstruction_based", 8.52, 149.26, 0.3042, 1.246),
         ("knowledge_distillation", 8.62, 149.72, 0.3048, 1.240),
@@ -26,7 +26,7 @@ def test_the_rows_are_the_documents():
     ]  # fmt: skip
     assert set(ALTERNATIVES) | {"random", "nonaligned_oracle_10ep"} == set(REPORTED)
     assert all(HEAD_RECIPES[name] is row for name, row in ALTERNATIVES.items())
-    assert all(set(told) == set(section5.COLUMNS) for told in REPORTED.values())
+    assert all(set(document) == set(section5.COLUMNS) for document in REPORTED.values())
 
 
 def _lines(out) -> list[dict]:
@@ -126,8 +126,8 @@ def test_a_value_of_the_document_counts_once_in_the_rankings():
         "class_conditional-semifast-8": 3.0, "lora_finetuning-fast": 2.0, "lora_finetuning-semifast-8": 2.0,
     }  # fmt: skip
     found = [_difference(arm, "fd5k", value, 0.5) for arm, value in values.items()]
-    told = section5.agreement(section5.differences(found))
-    assert told.startswith("Spearman's rank correlation of the two rankings over 3 rows: 0.50 (p = ")
+    said = section5.agreement(section5.differences(found))
+    assert said.startswith("Spearman's rank correlation of the two rankings over 3 rows: 0.50 (p = ")
 
 
 @pytest.mark.parametrize(

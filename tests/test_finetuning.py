@@ -77,11 +77,11 @@ def test_section_six_looks_after_every_epoch_and_measures_the_body_alone_too(six
     own = {r.row: r.protocol.get("own_weights") for r in found if r.metric == "fd" and "epoch" not in r.protocol}
     assert own["finetune_oracle-fast"] == own["finetune_oracle-random"]
     assert own["finetune_oracle-fast"] not in (None, found[0].protocol["weights"])
-    told = (six.out / "table.md").read_text()
-    assert "| finetune_oracle | fast |" in told
-    assert "| +4.24 |" in told  # 6.55 - 2.31
-    assert "| 1 |" in told
-    assert "| 17.01 |" in told
+    table = (six.out / "table.md").read_text()
+    assert "| finetune_oracle | fast |" in table
+    assert "| +4.24 |" in table  # 6.55 - 2.31
+    assert "| 1 |" in table
+    assert "| 17.01 |" in table
     section6.finetuning(six)
     assert results.read(six.out / "results.jsonl") == found
 
@@ -91,12 +91,12 @@ def test_the_documents_numbers_of_bodies_stand_in_tables_of_their_own(six):
     run = json.loads((six.out / "run.json").read_text())
     assert run["reported"] == {}
     assert run["told"] == json.loads(json.dumps([section6.TOLD.record]))
-    pairs = {arm: tuple(told.values()) for arm, told in section6.TOLD.rows.items()}
+    pairs = {arm: tuple(document.values()) for arm, document in section6.TOLD.rows.items()}
     assert pairs == {
         "random": (2.31, 253.0), "finetune_oracle-fast": (6.55, 217.0), "finetune_pure_ste-fast": (10.95, 180.5),
         "finetune_full-fast": (9.58, 220.2), "finetune_random_masks-fast": (None, None),
     }  # fmt: skip
-    pairs = {arm: tuple(told.values()) for arm, told in section7.TOLD.rows.items()}
+    pairs = {arm: tuple(document.values()) for arm, document in section7.TOLD.rows.items()}
     assert pairs == {
         "random": (31.28, None), "scratch_plain_large-random": (18.87, None),
         "scratch_saliency_attn-fast": (104.24, 15.45), "scratch_cls_k-fast": (78.27, 20.62),
@@ -277,11 +277,11 @@ def test_section_seven_measures_against_the_plain_body(tmp_path, ground):
     assert [r.protocol["epoch"] for r in found if (r.row, r.metric) == ("scratch_cls_k", "fd")] == [
         50 * k for k in range(1, 9)
     ]
-    told = (out / "table.md").read_text()
-    assert "| scratch_plain | random |" in told
-    assert "| 31.28 | +0.00 |" in told
-    assert "| 78.27 | +46.99 | 20.62 |" in told
-    assert "| 18.87 | -12.41 |" in told
+    table = (out / "table.md").read_text()
+    assert "| scratch_plain | random |" in table
+    assert "| 31.28 | +0.00 |" in table
+    assert "| 78.27 | +46.99 | 20.62 |" in table
+    assert "| 18.87 | -12.41 |" in table
     run = json.loads((out / "run.json").read_text())
     assert (run["reported"], [table["title"] for table in run["told"]]) == ({}, [section7.TOLD.title])
     section7.scratch(plan)

@@ -283,8 +283,8 @@ def test_rank_correlation_is_that_of_ranks():
 
 
 def test_the_documents_gaps_are_its_own():
-    told = {row: round(each.fid - gaps.DOCUMENT_RANDOM, 2) for row, each in gaps.DOCUMENT.items()}
-    assert told == {
+    document = {row: round(each.fid - gaps.DOCUMENT_RANDOM, 2) for row, each in gaps.DOCUMENT.items()}
+    assert document == {
         "random": 0.0, "multiscale": -0.03, "ar_random": 0.08, "center_perturbed": 0.11, "center_spiral": 0.37,
         "edge_spiral": 1.62,
     }  # fmt: skip

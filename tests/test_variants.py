@@ -87,11 +87,11 @@ def test_several_seeds_of_what_is_not_pooled_are_refused_before_anything_runs(na
 
 
 def test_what_is_told_beside_section_three_is_its_own():
-    told = beside.reported()
-    assert {arm for arm, value in told.items() if value is not None} == {
+    document = beside.reported()
+    assert {arm for arm, value in document.items() if value is not None} == {
         f"{name}-{mode}" for name, row in VARIANTS.items() for mode in row.reported
     }
-    assert told["scratch_cls_k-fast"] is told["finetune_oracle-fast"] is None  # FID-5K; another baseline
+    assert document["scratch_cls_k-fast"] is document["finetune_oracle-fast"] is None  # FID-5K; another baseline
     assert "| scratch_cls_k | fast | +1.00 [0.00, 2.00] | no evidence | none reported |" in beside.table(
         {"scratch_cls_k-fast": (1.0, (0.0, 2.0))}
     )

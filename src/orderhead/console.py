@@ -98,13 +98,13 @@ def parse(verbs: Mapping[str, Verb], about: str, argv: Sequence[str]) -> functoo
         return functools.partial(print, NAME, version(NAME))
     if name not in verbs:
         raise unknown("command", name, verbs)
-    told, verb = io.StringIO(), verbs[name]
+    said, verb = io.StringIO(), verbs[name]
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(said):
             command = tyro.cli(_later(verb), prog=f"{NAME} {name}", description=_description(verb), args=args)
     except SystemExit as stop:
         if stop.code:
-            raise ValueError(f"{_plain(told.getvalue())}; see `{NAME} {name} --help`") from None
+            raise ValueError(f"{_plain(said.getvalue())}; see `{NAME} {name} --help`") from None
         raise
     _refuse_empty(verb, name, command.keywords)
     return command

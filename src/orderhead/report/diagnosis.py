@@ -77,7 +77,7 @@ def load(folder: Path) -> Diagnosis:
     """ValueError, one line, where results.jsonl is missing or says nothing usable yet."""
     run, found = read_json(folder / "run.json"), results.read(folder / "results.jsonl")
     try:
-        families = [_family(told) for told in run["families"]]
+        families = [_family(record) for record in run["families"]]
         protocol = dict(run["protocol"])
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{folder / 'run.json'} is damaged; run the command that wrote it again") from None
@@ -94,8 +94,9 @@ def load(folder: Path) -> Diagnosis:
     return Diagnosis(folder, run, families, whole, "measured " + listed(dated))
 
 
-def _family(told: Mapping[str, Any]) -> Family:
-    return Family(str(told["unit"]), int(told["digits"]), {k: (str(a), str(b)) for k, (a, b) in told["causes"].items()})
+def _family(record: Mapping[str, Any]) -> Family:
+    causes = {name: (str(title), str(says)) for name, (title, says) in record["causes"].items()}
+    return Family(str(record["unit"]), int(record["digits"]), causes)
 
 
 def render(folder: Path) -> str:
@@ -123,7 +124,7 @@ def _answer(found: Diagnosis, order: str) -> str:
     family = found.families[0]
     kind = found.kinds(order, family)[family.gap]
     said = {"worse": "loses to random by", "better": "beats random by", "open": "is not told from random:"}[kind]
-    gap = f"{_told(found, order, family, family.gap)} in {escape(family.unit)}"
+    gap = f"{_figure(found, order, family, family.gap)} in {escape(family.unit)}"
     return f'<em class="{kind}">{escape(order)}</em> {said} {gap}{_made(found, order, family)}.'
 
 
@@ -131,7 +132,7 @@ def _below(found: Diagnosis) -> Iterator[str]:
     """What the other families say of each order, and how to read the bars."""
     for order in found.orders:
         said = [
-            f"{_told(found, order, family, family.gap)} in {escape(family.unit)}{_made(found, order, family)}"
+            f"{_figure(found, order, family, family.gap)} in {escape(family.unit)}{_made(found, order, family)}"
             for family in found.families[1:]
         ]
         yield f"{escape(order)} against random: {'; '.join(said)}."
@@ -152,7 +153,7 @@ def _made(found: Diagnosis, order: str, family: Family) -> str:
     return f" ({escape(listed(made))})" if made else ""
 
 
-def _told(found: Diagnosis, order: str, family: Family, cause: str) -> str:
+def _figure(found: Diagnosis, order: str, family: Family, cause: str) -> str:
     return _shown(found.numbers[order][cause], family.digits)
 
 
@@ -272,8 +273,8 @@ def _notes(found: Diagnosis) -> str:
 
 
 def _reasons(found: Diagnosis, order: str) -> list[str]:
-    told = found.run.get("left_out") or {}
-    return [str(reason) for reason in told.get(order, [])] if isinstance(told, dict) else []
+    reasons = found.run.get("left_out") or {}
+    return [str(reason) for reason in reasons.get(order, [])] if isinstance(reasons, dict) else []
 
 
 def _protocol(found: Diagnosis) -> str:

@@ -80,7 +80,7 @@ def _answer(found: list[dict[str, str]], sections: int) -> str:
     if not found:
         return f"{sections} comparisons, one under the other."
     counts, unmeasured = Counter(r["verdict"] for r in found), sum(r["numbers"] == NOTHING for r in found)
-    parts = [f'<em class="{kind}">{counts[told]} {said}</em>' for told, (said, kind) in KINDS.items() if counts[told]]
+    parts = [f'<em class="{kind}">{counts[v]} {said}</em>' for v, (said, kind) in KINDS.items() if counts[v]]
     rest = f", {unmeasured} of them because nothing of theirs is measured" if unmeasured else ""
     return f"Of {len(found)} claims about orders, {listed(parts)} here{rest}."
 

@@ -36,8 +36,8 @@ TOLD = Told(
     "mmd_rbf is CMMD's formula on the judge's features.",
     {"fd": "Frechet distance", "is": "IS"},
     {
-        arm: {"fd": told["fid5k"], "is": told["is5k"]}
-        for row, told in REPORTED.items()
+        arm: {"fd": document["fid5k"], "is": document["is5k"]}
+        for row, document in REPORTED.items()
         for arm in ([row] if row == BASELINE else [f"{row}-{mode}" for mode in HEAD_RECIPES[row].modes])
     },
 )
@@ -65,8 +65,8 @@ def table(found: Sequence[Result]) -> str:
     """Ours minus random's with 95 % intervals, the document's values minus its random's, how the rankings agree."""
     ours = differences(found)
     metrics = {metric: r.metric.removesuffix(f"_minus_{BASELINE}") for (_, metric), r in ours.items()}
-    told = [f"document: {title}" for title in COLUMNS.values()]
-    heads = ["row", "rescoring", *(f"{called} (ours)" for called in metrics.values()), *told]
+    theirs = [f"document: {title}" for title in COLUMNS.values()]
+    heads = ["row", "rescoring", *(f"{called} (ours)" for called in metrics.values()), *theirs]
     lines = [
         _line(row, mode, ours, metrics) for row, mode in arms() if any((f"{row}-{mode}", m) in ours for m in metrics)
     ]
@@ -92,7 +92,7 @@ def arms() -> list[tuple[str, str]]:
 
 def _line(row: str, mode: str, ours: Mapping[tuple[str, str], Result], metrics: Iterable[str]) -> str:
     figures = [_figure(ours.get((f"{row}-{mode}", metric))) for metric in metrics]
-    return _cells([row, mode, *figures, *(_told(row, metric) for metric in COLUMNS)])
+    return _cells([row, mode, *figures, *(_document(row, metric) for metric in COLUMNS)])
 
 
 def _cells(cells: Sequence[str]) -> str:
@@ -107,7 +107,7 @@ def _figure(result: Result | None) -> str:
     return f"{value} [{lo}, {hi}]"
 
 
-def _told(row: str, metric: str) -> str:
+def _document(row: str, metric: str) -> str:
     """The document's difference to its random, or nothing where it has no such row."""
     if row not in REPORTED:
         return ""
@@ -115,7 +115,7 @@ def _told(row: str, metric: str) -> str:
 
 
 def agreement(ours: Mapping[tuple[str, str], Result]) -> str:
-    """How our Frechet distances rank beside the document's FIDs: a row's is the mean over its modes, as it told one."""
+    """How our Frechet distances, a row's the mean over its modes, rank beside the document's FIDs, one a row."""
     found: dict[str, list[float]] = {}
     for row, mode in arms():
         each = ours.get((f"{row}-{mode}", "fd"))

@@ -15,7 +15,7 @@ DOCUMENT_RANDOM = 2.33  # FID-50K of random order at 64 steps, the document's se
 def reported() -> dict[str, float | None]:
     """Arm (row and mode) -> the document's FID-50K in its section 3; None where it has no number there.
 
-    Rows of other sections may be measured too, but what is told of them is another metric, or has another baseline.
+    Rows of other sections may be measured too, but their numbers there are of another metric, or has another baseline.
     """
     return {
         f"{name}-{mode}": VARIANTS[name].reported.get(mode) if name in VARIANTS else None
@@ -47,7 +47,7 @@ def differences(folder: str | Path) -> dict[str, Difference]:
 
 def table(found: Mapping[str, Difference]) -> str:
     """The differences in the document's order beside its own, and how the two rankings agree."""
-    rows = [_line(arm, *found[arm], told) for arm, told in reported().items() if arm in found]
+    rows = [_line(arm, *found[arm], document) for arm, document in reported().items() if arm in found]
     head = [
         "| row | rescoring | ours: FD minus random's | | document: FID-50K minus random's |",
         "|---|---|---|---|---|",
@@ -55,9 +55,9 @@ def table(found: Mapping[str, Difference]) -> str:
     return "\n".join([*head, *rows, "", agreement({arm: value for arm, (value, _) in found.items()}), ""])
 
 
-def _line(arm: str, value: float, ci: tuple[float, float] | None, told: float | None) -> str:
+def _line(arm: str, value: float, ci: tuple[float, float] | None, document: float | None) -> str:
     name = row_of(arm)
-    theirs = "none reported" if told is None else f"{told - DOCUMENT_RANDOM:+.2f}"
+    theirs = "none reported" if document is None else f"{document - DOCUMENT_RANDOM:+.2f}"
     return f"| {name} | {arm.removeprefix(f'{name}-')} | {difference(value, ci)} | {theirs} |"
 
 
@@ -71,7 +71,7 @@ def difference(value: float, ci: tuple[float, float] | None) -> str:
 
 def agreement(ours: Mapping[str, float]) -> str:
     """Spearman's rank correlation of our differences with the document's numbers, and on how many arms it rests."""
-    return agreeing([(ours[arm], told) for arm, told in reported().items() if arm in ours and told is not None])
+    return agreeing([(ours[arm], fid) for arm, fid in reported().items() if arm in ours and fid is not None])
 
 
 def agreeing(both: Sequence[tuple[float, float]], of: str = "arms") -> str:

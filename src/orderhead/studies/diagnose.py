@@ -66,7 +66,7 @@ class Diagnosis:
     def protocol(self) -> dict[str, Any]:
         """Everything that changes a number of any order, as JSON gives it back."""
         own = ("order", "head", "rescore")
-        judge = {name: told for name, told in self.world.identity.items() if name != "classifier"}
+        judge = {name: which for name, which in self.world.identity.items() if name != "classifier"}
         return common_protocol(self.body_name, self.body, self.images, self.random, own) | judge
 
     @cached_property
@@ -103,8 +103,8 @@ class Diagnosis:
             "left_out": {order: left_out(settings) for order, settings in self.orders.items()},
             "arms": {name: arm.random for name, arm in ARMS.items()},
             "families": [
-                {"unit": unit, "digits": digits, "causes": {m: [c.title, c.says] for m, c in told.items()}}
-                for unit, digits, told in families
+                {"unit": unit, "digits": digits, "causes": {m: [c.title, c.says] for m, c in causes.items()}}
+                for unit, digits, causes in families
             ],
         }  # fmt: skip
 
@@ -183,8 +183,8 @@ def _claim(run: Diagnosis) -> None:
     if path.exists() and ((found.get("study"), found.get("protocol")) != ("diagnose", run.protocol) or changed):
         raise ValueError(f"{run.out} holds a run with other settings; choose another --out, or remove it")
     orders = list(dict.fromkeys([*found.get("orders", []), *run.orders]))
-    told = run.description
-    write_json(path, found | told | {"orders": orders, "heads": before | heads, "left_out": reasons | told["left_out"]})
+    now = run.description
+    write_json(path, found | now | {"orders": orders, "heads": before | heads, "left_out": reasons | now["left_out"]})
 
 
 def _shares(causes: Mapping[str, Cause], found: Statistics) -> dict[str, Estimate]:

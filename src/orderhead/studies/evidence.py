@@ -95,14 +95,14 @@ def positive(section: str, metric: str, *rows: str) -> Judge:
 
 def all_above(found: Mapping[str, Figure | None]) -> Finding:
     """holds: every interval above 0; fails: one below 0; undecided otherwise, and where one is missing."""
-    told = (
+    numbers = (
         "; ".join(f"{name} {figure or MISSING}" for name, figure in found.items()) if any(found.values()) else MISSING
     )
     known = [f.ci for f in found.values() if f and f.ci]
     if any(hi < 0 for _, hi in known):
-        return Finding("fails", told)
+        return Finding("fails", numbers)
     sure = len(known) == len(found) > 0 and all(lo > 0 for lo, _ in known)
-    return Finding("holds" if sure else "undecided", told)
+    return Finding("holds" if sure else "undecided", numbers)
 
 
 def none_below(section: str, metric: str, expected: Collection[str]) -> Judge:
@@ -117,12 +117,12 @@ def none_below(section: str, metric: str, expected: Collection[str]) -> Judge:
             return Finding("undecided", MISSING)
         name, best = min(found.items(), key=lambda item: item[1].value)
         lost = sum(f.ci is not None and f.ci[0] > 0 for f in found.values())
-        told = f"the best of {len(found)}, {name}: {best}; {lost} lose for themselves"
+        numbers = f"the best of {len(found)}, {name}: {best}; {lost} lose for themselves"
         wider = best.half * corrected(len(found))
         if best.value + wider < 0:
-            return Finding("fails", told)
+            return Finding("fails", numbers)
         sure = len(found) == len(expected) and best.ci is not None and best.ci[0] > 0
-        return Finding("holds" if sure else "undecided", told)
+        return Finding("holds" if sure else "undecided", numbers)
 
     return judge
 
@@ -213,8 +213,8 @@ def highest(section: str, metric: str, row: str, others: Sequence[str]) -> Judge
         found = [larger(section, metric, row, other)(book) for other in others]
         verdicts = {f.verdict for f in found}
         verdict: Verdict = "fails" if "fails" in verdicts else "holds" if verdicts == {"holds"} else "undecided"
-        told = [f.numbers for f in found]
-        return Finding(verdict, MISSING if set(told) == {MISSING} else "; ".join(told))
+        numbers = [f.numbers for f in found]
+        return Finding(verdict, MISSING if set(numbers) == {MISSING} else "; ".join(numbers))
 
     return judge
 
@@ -227,8 +227,8 @@ def rising(section: str, metric: str, row: str) -> Judge:
         if len(found) < 5:
             return Finding("undecided", MISSING if not found else f"only {len(found)} epochs")
         rho, p = rankings([f.epoch or 0.0 for f in found], [f.value for f in found])
-        told = f"{row}: {found[0].value:.3g} to {found[-1].value:.3g}, rho {rho:.2f} (p = {p:.2g})"
-        return Finding("undecided" if p >= 0.05 else "holds" if rho > 0 else "fails", told)
+        numbers = f"{row}: {found[0].value:.3g} to {found[-1].value:.3g}, rho {rho:.2f} (p = {p:.2g})"
+        return Finding("undecided" if p >= 0.05 else "holds" if rho > 0 else "fails", numbers)
 
     return judge
 
@@ -241,8 +241,8 @@ def ratio(section: str, metric: str, row: str, least: float, most: float) -> Jud
         if len(found) < 2 or found[0].value == 0:
             return Finding("undecided", MISSING)
         times = found[-1].value / found[0].value
-        told = f"{row}: {found[0].value:.3g} to {found[-1].value:.3g}, {times:.2f} times"
-        return Finding("holds" if least <= times <= most else "fails", told)
+        numbers = f"{row}: {found[0].value:.3g} to {found[-1].value:.3g}, {times:.2f} times"
+        return Finding("holds" if least <= times <= most else "fails", numbers)
 
     return judge
 
@@ -254,8 +254,8 @@ def last(section: str, metric: str, row: str, most: float) -> Judge:
         found = book.by_epoch(section, row, metric)
         if not found:
             return Finding("undecided", MISSING)
-        told = f"{row}: {found[0].value:.3g} to {found[-1].value:.3g}, at most {most:g}"
-        return Finding("holds" if found[-1].value <= most else "fails", told)
+        numbers = f"{row}: {found[0].value:.3g} to {found[-1].value:.3g}, at most {most:g}"
+        return Finding("holds" if found[-1].value <= most else "fails", numbers)
 
     return judge
 

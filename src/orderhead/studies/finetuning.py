@@ -72,23 +72,23 @@ TOLD = Told(
     "ours: compare rankings, not values. It does not say how often a head was asked; ours are asked once. Of "
     "finetune_full its IS is that after epoch 5 of 20, where its FID-50K was 5.75.",
     {"fd": "Frechet distance", "is": "IS"},
-    {arm: {"fd": told, "is": REPORTED_IS.get(arm)} for arm, told in reported().items()},
+    {arm: {"fd": fid, "is": REPORTED_IS.get(arm)} for arm, fid in reported().items()},
 )
 
 
 def table(found: Mapping[str, Difference]) -> str:
     """What training ended in: under the head's order and, the body alone, under random order."""
-    told = reported()
+    document = reported()
     rows = [
-        f"| {row_of(arm)} | {arm.partition('-')[2]} | {difference(*ours)} | {_theirs(told.get(arm))} |"
+        f"| {row_of(arm)} | {arm.partition('-')[2]} | {difference(*ours)} | {_theirs(document.get(arm))} |"
         for arm, ours in found.items()
     ]
     head = "| row | order | ours: FD minus random's | | document: FID-50K minus random's |\n|---|---|---|---|---|"
     return "\n".join([head, *rows, "", ""])
 
 
-def _theirs(told: float | None) -> str:
-    return "none reported" if told is None else f"{told - DOCUMENT_RANDOM:+.2f}"
+def _theirs(fid: float | None) -> str:
+    return "none reported" if fid is None else f"{fid - DOCUMENT_RANDOM:+.2f}"
 
 
 def trajectories(found: Mapping[str, Sequence[Look]]) -> str:
@@ -97,8 +97,8 @@ def trajectories(found: Mapping[str, Sequence[Look]]) -> str:
 
 
 def _trajectory(name: str, found: Sequence[Look]) -> str:
-    told = dict(enumerate(BY_EPOCH.get(name, ()), 1))
-    lines = [f"| {look.epoch:g} | {_interval(look)} | {look.score_std:.2f} | {_epoch(told, look)} |" for look in found]
+    fids = dict(enumerate(BY_EPOCH.get(name, ()), 1))
+    lines = [f"| {look.epoch:g} | {_interval(look)} | {look.score_std:.2f} | {_epoch(fids, look)} |" for look in found]
     n = found[-1].n if found else 0
     head = f"| epoch | ours: FD, {n} images | score_std | document: FID |\n|---|---|---|---|"
     return "\n".join([f"**{name}**", "", head, *lines, ""])
@@ -109,6 +109,6 @@ def _interval(look: Look) -> str:
     return f"{value:.2f} [{lo:.2f}, {hi:.2f}]"
 
 
-def _epoch(told: Mapping[int, float | None], look: Look) -> str:
-    value = told.get(int(look.epoch)) if look.epoch == int(look.epoch) else None
+def _epoch(fids: Mapping[int, float | None], look: Look) -> str:
+    value = fids.get(int(look.epoch)) if look.epoch == int(look.epoch) else None
     return "" if value is None else f"{value:.2f}"

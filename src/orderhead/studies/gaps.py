@@ -43,7 +43,7 @@ Cell = tuple[str, str]
 
 def reported() -> dict[str, float | None]:
     """Row -> the document's FID-50K."""
-    return {name: told.fid for name, told in DOCUMENT.items()}
+    return {name: row.fid for name, row in DOCUMENT.items()}
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _row(row: str, gaps: Sequence[Difference | None]) -> list[str]:
-    told = f"{DOCUMENT[row].fid - DOCUMENT_RANDOM:+.2f}" if row in DOCUMENT else "none reported"
-    return [row, *("" if gap is None else _signed(*gap) for gap in gaps), told]
+    document = f"{DOCUMENT[row].fid - DOCUMENT_RANDOM:+.2f}" if row in DOCUMENT else "none reported"
+    return [row, *("" if gap is None else _signed(*gap) for gap in gaps), document]
 
 
 def _signed(value: float, ci: tuple[float, float] | None) -> str:
@@ -151,9 +151,9 @@ NOTE = (
 
 def _agreement(gaps: Mapping[Cell, Difference], setting: str) -> list[str]:
     here, there = _values(gaps, setting), _values(gaps, REFERENCE)
-    told = {name: each.fid - DOCUMENT_RANDOM for name, each in DOCUMENT.items()}
+    document = {name: each.fid - DOCUMENT_RANDOM for name, each in DOCUMENT.items()}
     change = [abs(here[row] - there[row]) for row in here if row in there and row != BASELINE]
-    return [setting, correlation(here, there), f"{np.mean(change):.2f}" if change else "", correlation(here, told)]
+    return [setting, correlation(here, there), f"{np.mean(change):.2f}" if change else "", correlation(here, document)]
 
 
 def _values(gaps: Mapping[Cell, Difference], setting: str) -> dict[str, float]:

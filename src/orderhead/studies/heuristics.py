@@ -98,7 +98,7 @@ TOLD = Told(
     "The document's are FID-50K and IS of MAR-B under linear guidance, by other features than ours: compare rankings, "
     "not values. Its multiscale order has 256 steps, the others 64: as in `document`, not as in `linear`.",
     {"fd": "Frechet distance", "is": "IS"},
-    {name: {"fd": told.fid, "is": told.inception_score} for name, told in DOCUMENT.items()},
+    {name: {"fd": row.fid, "is": row.inception_score} for name, row in DOCUMENT.items()},
 )
 TOLD_IN = ("document", "linear")  # settings that are the document's, or all but its steps
 

@@ -40,7 +40,7 @@ TOLD = Told(
     "random is the plain body under random order, the document's MAR-S. Its FID-5K and IS are on ImageNet-100, by "
     "other features than ours: compare rankings, not values.",
     {"fd": "Frechet distance", "is": "IS"},
-    {arm: {"fd": told, "is": REPORTED_IS.get(arm)} for arm, told in REPORTED.items()},
+    {arm: {"fd": fid, "is": REPORTED_IS.get(arm)} for arm, fid in REPORTED.items()},
 )
 REPORTED_SPREAD: Mapping[str, str] = {"scratch_saliency_attn": "0.50 (collapsed)", "scratch_cls_k": "0.012, then 1.6"}
 
@@ -94,11 +94,11 @@ def table(run: Comparison) -> str:
 
 def _line(arm: str, found: Mapping[tuple[str, str], results.Result]) -> str:
     name, order = (SMALL, BASELINE) if arm == BASELINE else (row_of(arm), arm.partition("-")[2])
-    minus, told = found.get((arm, f"fd_minus_{BASELINE}")), REPORTED.get(arm)
+    minus, document = found.get((arm, f"fd_minus_{BASELINE}")), REPORTED.get(arm)
     ours = difference(minus.value, minus.ci) if minus else " | "
-    theirs = " | " if told is None else f"{told:.2f} | {told - DOCUMENT_SMALL:+.2f}"
-    fd, score, told_score = found[arm, "fd"].value, found[arm, "is"].value, REPORTED_IS.get(arm, "")
-    return f"| {name} | {order} | {fd:.2f} | {ours} | {score:.2f} | {theirs} | {told_score} |"
+    theirs = " | " if document is None else f"{document:.2f} | {document - DOCUMENT_SMALL:+.2f}"
+    fd, score, document_score = found[arm, "fd"].value, found[arm, "is"].value, REPORTED_IS.get(arm, "")
+    return f"| {name} | {order} | {fd:.2f} | {ours} | {score:.2f} | {theirs} | {document_score} |"
 
 
 def spreads(found: Mapping[str, Sequence[Look]]) -> str:

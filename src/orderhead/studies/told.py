@@ -1,4 +1,4 @@
-"""A table of the document with our figures beside its own.
+"""A table of the document with our figures beside its own. `told` is such a table, here, in run.json and on the page.
 
 Legend: N images.
 """
@@ -35,12 +35,12 @@ class Told:
     def markdown(self, folder: Path) -> str:
         """The table with what `folder/results.jsonl` holds."""
         found = results.figures(results.read(folder / "results.jsonl"))
-        given = {m for m in self.metrics if any(told.get(m) is not None for told in self.rows.values())}
+        given = {m for m in self.metrics if any(document.get(m) is not None for document in self.rows.values())}
         columns = [(m, ours) for m in self.metrics for ours in ((True, False) if m in given else (True,))]
         heads = [f"{self.metrics[m]}: ours" if ours else "document" for m, ours in columns]
         rows = [
-            (row, *(_ours(found.get((row, m))) if ours else _theirs(told.get(m)) for m, ours in columns))
-            for row, told in self.rows.items()
+            (row, *(_ours(found.get((row, m))) if ours else _theirs(document.get(m)) for m, ours in columns))
+            for row, document in self.rows.items()
         ]
         lines = [f"| {' | '.join(cells)} |" for cells in (("", *heads), ("---",) * (1 + len(heads)), *rows)]
         return "\n".join([f"### {self.title}", "", self.reads, "", *lines, ""])
