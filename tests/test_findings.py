@@ -225,6 +225,28 @@ def test_costs_are_minutes_of_a_pilot(tmp_path, monkeypatch):
     assert everything.listing(found)[-1]["minutes"] == pytest.approx(sum(cost.minutes for cost in found))
 
 
+def test_costs_hold_what_oracles_and_likelihoods_take(tmp_path, monkeypatch):
+    """Second source: of what each row asks, its recipe; each answer takes its ratio to a sampled image."""
+    monkeypatch.setattr(everything, "_seconds_an_image", lambda plan: 6.0)
+    found = {(c.section, c.row): c for c in everything.costs(Plan(tmp_path, "mini", tuple(COSTLY)))}
+    assert {row: found[section, row].asked for section, rows in COSTLY.items() for row in rows} == {
+        row: asked for rows in COSTLY.values() for row, asked in rows.items()
+    }
+    row = found["alternatives", "entropy_based"]
+    assert row.minutes == round(6.0 * (800 + 260 + 0.1 * 3200) / 60, 1)
+    assert [c.section for c in found.values() if c.row == everything.HEAD and c.trained] == ["ablations"]
+
+
+BITS_IMAGE = sum(everything.LIKELIHOOD)
+COSTLY = {
+    "ablations": {everything.HEAD: 0, everything.FIXED: round(3200 * 0.06), "random": 0,
+                  "oracle_marginal": round(400 * everything.IMPORTANCE)},
+    "alternatives": {"entropy_based": 260, "reconstruction_based": 480, "knowledge_distillation": 280,
+                     "lora_finetuning": 0},
+    "mismatch": {"raster": 2 * round(128 * BITS_IMAGE), "learned_fast": round(128 * BITS_IMAGE)},
+}  # fmt: skip
+
+
 def test_the_head_that_sections_share_is_trained_once(tmp_path):
     head = tmp_path / "variants" / "heads" / everything.HEAD
     head.mkdir(parents=True)
@@ -259,10 +281,10 @@ def test_all_is_a_study_that_tells_its_cost_before_and_its_claims_after(tmp_path
         return plan.out
 
     monkeypatch.setattr(everything, "STUDIES", dict.fromkeys(SECTIONS, section))
-    monkeypatch.setattr(everything, "costs", lambda plan: [everything.Cost("variants", "random", 10, 20, 1.5)])
+    monkeypatch.setattr(everything, "costs", lambda plan: [everything.Cost("variants", "random", 10, 20, 3, 1.5)])
     assert STUDIES["all"](Plan(tmp_path, "smoke", ("variants",))) == tmp_path
     assert [line.split() for line in said[0].splitlines()] == [
-        ["section", "row", "trained", "sampled", "minutes"], ["variants", "random", "10", "20", "1.50"],
-        ["all", "10", "20", "1.50"],
+        ["section", "row", "trained", "sampled", "asked", "minutes"],
+        ["variants", "random", "10", "20", "3", "1.50"], ["all", "10", "20", "3", "1.50"],
     ]  # fmt: skip
     assert "| **undecided** |" in capsys.readouterr().out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,8 +16,9 @@ from orderhead.core.text import aligned
 from orderhead.sampling import stream
 from orderhead.sampling.sample import run as sampled
 from orderhead.studies import SECTIONS, STUDIES, findings, finetuning, heuristics, mismatch, scratch
-from orderhead.studies.ablations import HEAD, INJECTED, MOST, ORDERS
+from orderhead.studies.ablations import FIXED, HEAD, INJECTED, MOST, ORDERS
 from orderhead.studies.causes import ARMS
+from orderhead.studies.diagnose import BITS_IMAGES
 from orderhead.studies.epochs import LOOK_IMAGES
 from orderhead.studies.plan import SCALES, Plan
 from orderhead.studies.real import check_real
@@ -29,7 +30,16 @@ from orderhead.training.variants import HEAD_RECIPES, VARIANTS
 
 SHARING = ("variants", "ablations", "alternatives", "mismatch")  # sections that need the same head
 PILOT_IMAGES = 16
-HEAD_IMAGE, BODY_IMAGE = 0.1, 0.25  # seconds of an image in training, of a head or a body, over a sampled one's
+
+# Seconds that an image takes over those of a sampled one, measured on one core with the body that ships.
+HEAD_IMAGE, BODY_IMAGE = 0.1, 0.25  # in training, of a head or a body; an oracle that asks a few questions is in it
+ANSWER: Mapping[str, float] = {
+    "cls_k_random": 0.06, "entropy": 0.26, "reconstruction": 2.4, "predictability": 0.56, "future_gain": 2.2,
+    "slow": 0.28,
+}  # fmt: skip
+"""A training image's answer, of the oracles that ask more than a few questions; `slow`: a teacher's ranking."""
+IMPORTANCE = 2 * (2.7 + 0.24)  # ablation 1's: the marginal oracle and cls_k_random with many draws, each twice
+LIKELIHOOD = (0.85, 2.6)  # of a real image: at the run's steps, and at one cell a step
 
 
 def announced(plan: Plan) -> Path:
@@ -75,31 +85,57 @@ def _lend(out: Path, section: str) -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a row takes: images trained on, images sampled at the run's steps, and about how many minutes here."""
+    """What a row takes: images trained on, images sampled at the run's steps, and about how many minutes here.
+
+    `asked`: what oracles and likelihoods take beside, as images that could be sampled in that time.
+    """
 
     section: str
     row: str
     trained: int
     sampled: int
+    asked: int = 0
     minutes: float = 0.0
 
 
 def costs(plan: Plan) -> list[Cost]:
     """Every row's cost, from a pilot of PILOT_IMAGES images: a rough guess, told before hours are spent.
 
-    Orders of one cell a step count LONG times, training by the ratios of `TRAINED` (both from the body that ships).
-    What oracles and likelihoods cost is left out. ValueError as for `check`.
+    Orders of one cell a step count LONG times; training, oracles and likelihoods by the ratios at the top of this file.
+    What judges and pictures take is left out. ValueError as for `check`.
     """
     check(plan)
     n = SCALES[plan.scale].images if plan.images is None else plan.images
     second = _seconds_an_image(plan)
     rows = [cost for name in plan.only or tuple(SECTIONS) for cost in COSTS[name](name, plan.scale, n)]
-    return [replace(cost, minutes=round(second * (cost.sampled + _training(cost)) / 60, 1)) for cost in rows]
+    return [
+        replace(cost, minutes=round(second * (cost.sampled + cost.asked + _training(cost)) / 60, 1))
+        for cost in _lent(rows)
+    ]
+
+
+def _lent(rows: Sequence[Cost]) -> list[Cost]:
+    """The same with the head that several sections share trained in the first of them only."""
+    first = next((k for k, cost in enumerate(rows) if cost.row == HEAD), None)
+    return [replace(c, trained=0) if c.row == HEAD and k != first else c for k, c in enumerate(rows)]
 
 
 def _training(cost: Cost) -> float:
     row = HEAD_RECIPES.get(cost.row)
     return cost.trained * (HEAD_IMAGE if row is not None and row.body_mode == "frozen" else BODY_IMAGE)
+
+
+def _asked(row: HeadRecipe, trained: int) -> int:
+    """What the row's oracle takes beside what `HEAD_IMAGE` holds, about some images once or about each in training."""
+    images = min(row.oracle_images, trained) if row.oracle_images else trained
+    return round(images * ANSWER.get("slow" if row.teacher else row.oracle, 0.0))
+
+
+def _trained(section: str, name: str, scale: str, sampled: int = 0) -> Cost:
+    """A row of `HEAD_RECIPES`, and so many images under its orders."""
+    row = HEAD_RECIPES[name]
+    images = scales(row)[SCALES[scale].recipe].images
+    return Cost(section, name, images, sampled, _asked(row, images))
 
 
 def _seconds_an_image(plan: Plan) -> float:
@@ -119,7 +155,7 @@ def _heads(rows: Mapping[str, HeadRecipe], looks: Callable[[str], int] = lambda 
     def listed(section: str, scale: str, n: int) -> Iterator[Cost]:
         for name, row in rows.items():
             images = n * (len(row.modes) + random) + looks(name) * LOOK_IMAGES[scale]
-            yield Cost(section, name, scales(row)[SCALES[scale].recipe].images, images)
+            yield _trained(section, name, scale, images)
 
     return listed
 
@@ -137,10 +173,12 @@ def _orders(section: str, scale: str, n: int) -> Iterator[Cost]:
 
 
 def _ablations(section: str, scale: str, n: int) -> Iterator[Cost]:
+    """Two heads, and the orders, some with real contexts too; what oracles say is counted with the oracle's order."""
     n = min(n, MOST)
-    yield Cost(section, HEAD, scales(HEAD_RECIPES[HEAD])[SCALES[scale].recipe].images, 0)
+    yield from (_trained(section, name, scale) for name in (HEAD, FIXED))
     for name in ORDERS:
-        yield Cost(section, name, 0, n * (LONG if name.startswith("ar_") else 1) + n * (name in INJECTED))
+        runs = (LONG if name.startswith("ar_") else 1) + (name in INJECTED)
+        yield Cost(section, name, 0, n * runs, round(n * IMPORTANCE) if name == "oracle_marginal" else 0)
 
 
 def _from_scratch(section: str, scale: str, n: int) -> Iterator[Cost]:
@@ -151,10 +189,12 @@ def _from_scratch(section: str, scale: str, n: int) -> Iterator[Cost]:
 
 def _mismatch(section: str, scale: str, n: int) -> Iterator[Cost]:
     """Every arm of an order, two of them at one cell a step; random's arms are shared, and counted with the first."""
+    yield _trained(section, HEAD, scale)
+    bits = round(min(n, BITS_IMAGES) * sum(LIKELIHOOD))
     shared = [name for name, arm in ARMS.items() if arm.random]
     for k, name in enumerate(mismatch.ORDERS):
         runs = len(ARMS) - len(shared) + 2 * (LONG - 1) + (0 if k else len(shared) + LONG - 1)
-        yield Cost(section, name, 0, min(n, mismatch.MOST) * runs)
+        yield Cost(section, name, 0, min(n, mismatch.MOST) * runs, bits * (1 if k else 2))
 
 
 COSTS: Mapping[str, Callable[[str, str, int], Iterator[Cost]]] = {
@@ -171,9 +211,6 @@ COSTS: Mapping[str, Callable[[str, str, int], Iterator[Cost]]] = {
 
 def listing(found: Sequence[Cost]) -> list[dict[str, object]]:
     """As the command shows them, the sum last."""
-    rows: list[dict[str, object]] = [
-        {"section": c.section, "row": c.row, "trained": c.trained, "sampled": c.sampled, "minutes": c.minutes}
-        for c in found
-    ]
-    total = {"trained": sum(c.trained for c in found), "sampled": sum(c.sampled for c in found)}
-    return [*rows, {"section": "all", "row": "", **total, "minutes": round(sum(c.minutes for c in found), 1)}]
+    total = {kind: sum(getattr(c, kind) for c in found) for kind in ("trained", "sampled", "asked", "minutes")}
+    whole = Cost("all", "", **total)
+    return [asdict(c) for c in (*found, replace(whole, minutes=round(whole.minutes, 1)))]
