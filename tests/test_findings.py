@@ -155,6 +155,7 @@ def whole(tmp_path, folder) -> Path:
             (tmp_path / name / part).write_bytes((folder / part).read_bytes())
     (tmp_path / "heuristics" / "results.jsonl").write_text("")
     (tmp_path / "contents.json").write_text(json.dumps({"heuristics": "section 2", "variants": "section 3"}))
+    (tmp_path / "heuristics" / "contents.json").write_text(json.dumps({"constant": "constant guidance", "linear": ""}))
     findings.write(tmp_path)
     return tmp_path
 
@@ -171,7 +172,7 @@ def test_the_whole_page_has_claims_and_every_part(whole):
         assert claim.says.split(":")[0].replace("'", "&#x27;") in page
     for name in ("heuristics/linear", "heuristics/constant", "variants"):
         assert f'href="{name}/report.html"' in page
-    assert "section 2" in page
+    assert '<p class="aside">section 2; constant guidance</p>' in page
 
 
 def test_a_part_without_results_is_told(whole):

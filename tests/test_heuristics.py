@@ -233,8 +233,11 @@ def test_the_command_writes_a_page_a_setting(done, monkeypatch, capsys):
     words += f" --classifier {done.ground.classifier} --real {done.judging['real']}"
     monkeypatch.setattr("orderhead.studies.compare.Jury", None)  # it goes on from what is there
     assert cli.main([*words.split(), "--features", done.judging["features"]]) == 0
-    assert [path.name for path in runs_in(done.out)] == [*SETTINGS]  # what was tuned on is no result
-    assert contents(done.out) == {name: setting.says for name, setting in SETTINGS.items()}
+    assert [path.name for path in runs_in(done.out)] == [*SETTINGS, "tuning"]
+    assert contents(done.out).items() > {name: setting.says for name, setting in SETTINGS.items()}.items()
+    page = (done.out / "report.html").read_text(encoding="utf-8")
+    assert 'href="tuning/report.html"' in page
+    assert "no result: every order at each scale that `tuned` chose from" in page
     assert all((part / "report.html").exists() for part in runs_in(done.out))
     assert str(done.out / "report.html") in capsys.readouterr().out
     assert runs_in(done.out / "linear") == [done.out / "linear"]

@@ -38,17 +38,24 @@ def contents(folder: Path) -> dict[str, str]:
     return {k: str(v) for k, v in read_json(path).items()} if path.is_file() else {}
 
 
+def _says(folder: Path, run: Path) -> str:
+    """What the contents of the folder, and of those between, say of the run."""
+    parts = run.relative_to(folder).parts
+    said = (contents(folder.joinpath(*parts[:k])).get(part, "") for k, part in enumerate(parts))
+    return "; ".join(filter(None, said))
+
+
 def is_one(folder: Path) -> bool:
     return folder.is_dir() and not (folder / "run.json").exists() and bool(runs_in(folder))
 
 
 def render(folder: Path) -> str:
     """The page as text. Runs that say nothing yet are left out, with a note."""
-    sections, waiting, says = {}, [], contents(folder)
+    sections, waiting = {}, []
     for run in runs_in(folder):
         name = run.relative_to(folder).as_posix()
         try:
-            sections[name] = _section(run, name, says.get(name.split("/")[0], ""))
+            sections[name] = _section(run, name, _says(folder, run))
         except ValueError as error:
             waiting.append(f"{name}: {error}")
     found = _findings(folder / FINDINGS)

@@ -4,9 +4,9 @@ The document compares a multiscale order at 256 steps with a random one at 64, u
 confounded with order. Here every order meets random under one *setting* at a time, a row of `SETTINGS` (all but
 `document` are ours), on the same noise.
 
-OUT/contents.json (what each setting is), OUT/SETTING/ (a comparison each: samples -> results.jsonl -> report.html),
-OUT/tuning/ (the scales that `tuned` chose from) -> OUT/results.jsonl, OUT/table.md. Run again, it goes on where it
-stopped.
+OUT/contents.json (what each part is), OUT/SETTING/ (a comparison each: samples -> results.jsonl -> report.html),
+OUT/tuning/ (the scales that `tuned` chose from, one more) -> OUT/results.jsonl and OUT/table.md, of the settings alone.
+Run again, it goes on where it stopped.
 
 Legend: L cells.
 """
@@ -93,6 +93,12 @@ SETTINGS: Mapping[str, Setting] = {
 }
 """Setting -> what it is. Equal steps: `ar_random` has one cell a step by its definition."""
 
+TUNING = "tuning"
+CONTENTS: Mapping[str, str] = {name: setting.says for name, setting in SETTINGS.items()} | {
+    TUNING: "no result: every order at each scale that `tuned` chose from, on other noise and fewer images"
+}
+"""Part -> what it is, for the page."""
+
 TOLD = Told(
     "Section 2: orders that need no training",
     "The document's are FID-50K and IS of MAR-B under linear guidance, by other features than ours: compare rankings, "
@@ -111,7 +117,7 @@ def heuristics(plan: Plan) -> Path:
     _check(plan)
     base = baseline(plan, "heuristics", reported())
     if dist.rank() == 0:
-        write_json(plan.out / "contents.json", {name: setting.says for name, setting in SETTINGS.items()})
+        write_json(plan.out / "contents.json", CONTENTS)
     done: list[Comparison] = []
     for name in SETTINGS:
         run = part(base, name, plan.only or ROWS)
@@ -158,7 +164,7 @@ def tuning(run: Comparison, rows: Orders) -> Comparison:
     trials = {trial: s for name, settings in rows.items() for trial, s in _trials(name, settings)}
     arms = {name: Arm(replace(s, seed=seed)) for name, s in {BASELINE: rows[BASELINE], **trials}.items()}
     return replace(
-        run, out=run.out / "tuning", arms=arms, images=max(LEAST_IMAGES, run.images // TUNING_PART),
+        run, out=run.out / TUNING, arms=arms, images=max(LEAST_IMAGES, run.images // TUNING_PART),
         settings=arms[BASELINE].settings, world=replace(run.world, classifier=None), reported={}, own=ARMS_OWN,
     )  # fmt: skip
 
