@@ -132,7 +132,7 @@ class Ablations:
     @cached_property
     def real_NLC(self) -> Tensor:
         """Image i's real counterpart."""
-        return real_tokens(self.run.world, self.run.body, slice(0, self.run.images))
+        return real_tokens(self.run.world, self.run.body, slice(0, self.run.images), self.run.out)
 
     def importance(self, name: str = "marginal", seed: int = 0) -> Tensor:
         """What the oracle of that name says, (N, L); another seed, another estimate."""

@@ -28,6 +28,7 @@ from orderhead.data.latents import fingerprint
 from orderhead.orders.learned import Learned
 from orderhead.sampling import stream
 from orderhead.sampling.sample import Settings
+from orderhead.studies import folders
 from orderhead.studies.rows import SHOWN_IMAGES, Row
 from orderhead.studies.told import Told
 from orderhead.studies.worlds import LEAST_IMAGES, Jury, World
@@ -181,20 +182,7 @@ def execute(run: Comparison) -> Path:
 
 def claim(run: Comparison) -> None:
     """Write `run.json`. ValueError where the folder holds a run whose numbers would not belong with these."""
-    path = run.out / "run.json"
-    found = read_json(path) if path.exists() else {}
-    if path.exists() and (found.get("study"), found.get("protocol")) != (run.study, run.protocol):
-        raise ValueError(f"{run.out} holds a run with other settings; choose another --out, or remove it")
-    for name, identity in found.get("arms", {}).items():
-        if name in run.arms and weights(identity) != weights(run.identity(name)):
-            raise ValueError(f"{run.out} holds {name} with another head or body; choose another --out, or remove it")
-    if dist.rank() == 0:
-        write_json(path, found | run.description | {"arms": found.get("arms", {}) | run.description["arms"]})
-
-
-def weights(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An arm's identity but for where its head lies: a run may be moved."""
-    return {name: value for name, value in identity.items() if name != "head"}
+    folders.claim(run.out, run.description, "arms")
 
 
 def _measure_all(run: Comparison) -> None:

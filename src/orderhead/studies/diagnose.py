@@ -1,17 +1,16 @@
 """Why an order wins or loses: its gap to random taken apart by switching one thing at a time, on common noise.
 
-checkpoint -> samples/ARM (resumable), bits/ARM.npz -> results.jsonl, run.json -> report.html.
+checkpoint -> samples/ARM (resumable), real/ (encoded once), judged/ARM.npz, bits/ARM.npz -> results.jsonl, run.json ->
+report.html.
 
 Legend: N images, L cells, C channels.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,8 +23,8 @@ from tqdm import tqdm
 from orderhead.body.load import load_body, with_tokenizer
 from orderhead.body.mar import MAR
 from orderhead.core import dist, results
+from orderhead.core.arrays import kept_arrays
 from orderhead.core.device import default_device
-from orderhead.core.files import read_json, replacing, write_json
 from orderhead.core.results import Result
 from orderhead.metrics.bundle import Judged
 from orderhead.metrics.frechet import fd
@@ -39,7 +38,8 @@ from orderhead.sampling.bits import image_bits
 from orderhead.sampling.export import to_uint8
 from orderhead.sampling.sample import Samples, Settings
 from orderhead.studies.causes import ARMS, BITS, DISTANCE, TOKENS, Arm, Cause, arms_of, left_out, possible
-from orderhead.studies.compare import common_protocol, head_identity, weights
+from orderhead.studies.compare import common_protocol, head_identity
+from orderhead.studies.folders import claim
 from orderhead.studies.real import check_real, injecting, real_tokens
 from orderhead.studies.rows import SHOWN_IMAGES
 from orderhead.studies.worlds import LEAST_IMAGES, Jury, World
@@ -72,12 +72,12 @@ class Diagnosis:
     @cached_property
     def real_NLC(self) -> Tensor:
         """Tokens of a real image for each generated one, of the same class."""
-        return real_tokens(self.world, self.body, slice(0, self.images))
+        return real_tokens(self.world, self.body, slice(0, self.images), self.out)
 
     @cached_property
     def others_MLC(self) -> Tensor:
         """Tokens of real images that are no contexts, classes in turn: what drawn tokens are compared with."""
-        return real_tokens(self.world, self.body, slice(self.images, self.images + OTHERS))
+        return real_tokens(self.world, self.body, slice(self.images, self.images + OTHERS), self.out)
 
     def metric(self, cause: str) -> str:
         """A share's name carries the distance and its number of images: `gap_fd`, `gap_fid5k`."""
@@ -100,6 +100,8 @@ class Diagnosis:
             "study": "diagnose", "title": "Why an order wins or loses", "body": self.body_name,
             "grid": [self.body.grid.h, self.body.grid.w], "images": self.images, "classes": self.body.config.classes,
             "protocol": self.protocol, "given": dict(self.given),
+            "orders": list(self.orders),
+            "heads": {order: head_identity(settings) for order, settings in self.orders.items()},
             "left_out": {order: left_out(settings) for order, settings in self.orders.items()},
             "arms": {name: arm.random for name, arm in ARMS.items()},
             "families": [
@@ -153,7 +155,7 @@ def execute(run: Diagnosis) -> Path:
     for settings in (run.random, *run.orders.values()):
         settings.check(run.body)
     check_real(run.world, 2 * run.images)  # as many again to compare with
-    _claim(run)
+    claim(run.out, run.description, "heads", ("orders", "left_out"))
     path = run.out / "results.jsonl"
     found = {(r.row, r.metric) for r in results.read(path)} if path.exists() else set()
     missing = [order for order in run.orders if not {(order, metric) for metric in run.metrics(order)} <= found]
@@ -171,20 +173,6 @@ def _lines(run: Diagnosis, order: str, jury: Jury) -> list[Result]:
     found |= _shares(TOKENS, _tokens(run, order)) | _shares(BITS, _likelihoods(run, order))
     protocol = run.protocol | head_identity(run.orders[order])
     return [Result("diagnose", order, name, e.value, e.ci, e.n, protocol) for name, e in found.items()]
-
-
-def _claim(run: Diagnosis) -> None:
-    """Write `run.json`. ValueError where the folder holds a run whose numbers would not belong with these."""
-    path = run.out / "run.json"
-    found = read_json(path) if path.exists() else {}
-    heads = {order: head_identity(settings) for order, settings in run.orders.items()}
-    before, reasons = found.get("heads", {}), found.get("left_out", {})
-    changed = [order for order in heads if weights(before.get(order, heads[order])) != weights(heads[order])]
-    if path.exists() and ((found.get("study"), found.get("protocol")) != ("diagnose", run.protocol) or changed):
-        raise ValueError(f"{run.out} holds a run with other settings; choose another --out, or remove it")
-    orders = list(dict.fromkeys([*found.get("orders", []), *run.orders]))
-    now = run.description
-    write_json(path, found | now | {"orders": orders, "heads": before | heads, "left_out": reasons | now["left_out"]})
 
 
 def _shares(causes: Mapping[str, Cause], found: Statistics) -> dict[str, Estimate]:
@@ -207,23 +195,15 @@ def _distances(run: Diagnosis, order: str, jury: Jury) -> Statistics:
 
 def _seen(run: Diagnosis, order: str, name: str, jury: Jury) -> Judged:
     """An arm's images as the judge sees them, kept in `judged/`, the first ones to be shown too."""
-    path = run.out / "judged" / f"{run.folder(order, name)}.npz"
-    if not path.exists():
+
+    def look() -> dict[str, np.ndarray]:
         samples = _sampled(run, order, name)
         seen = judged(jury.world.judge, samples.image_batches(BATCH), samples.trace.labels_B)
         shown = np.moveaxis(to_uint8(samples.take(slice(SHOWN_IMAGES)).images_BCHW), 1, -1)
-        with replacing(path) as temporary:
-            np.savez(temporary, features=seen.features_NF, logits=seen.logits_NK, labels=seen.labels_N, shown=shown)
-    return Judged(*_arrays(path, "features", "logits", "labels"))
+        return {"features": seen.features_NF, "logits": seen.logits_NK, "labels": seen.labels_N, "shown": shown}
 
-
-def _arrays(path: Path, *names: str) -> list[np.ndarray]:
-    """ValueError where the file is damaged."""
-    try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return [file[name] for name in names]
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it and run again") from None
+    path = run.out / "judged" / f"{run.folder(order, name)}.npz"
+    return Judged(*kept_arrays(path, look, "features", "logits", "labels"))
 
 
 def _sampled(run: Diagnosis, order: str, name: str) -> Samples:
@@ -248,20 +228,18 @@ def _likelihoods(run: Diagnosis, order: str) -> Statistics:
     found = {}
     for name in arms_of(BITS):
         path = run.out / "bits" / f"{run.folder(order, name)}.npz"
-        if not path.exists():
-            with replacing(path) as temporary:
-                bits, steps = zip(*_bits(run, order, name), strict=True)
-                np.savez(temporary, bits=torch.cat(bits).numpy(), step=torch.cat(steps).numpy())
-        (bits_NL,) = _arrays(path, "bits")
+        (bits_NL,) = kept_arrays(path, partial(_bits, run, order, name), "bits")
         labels = stream.labels_of(torch.arange(len(bits_NL)), run.body.config.classes).numpy()
         found[name] = Statistic.mean(bits_NL.sum(1)), labels
     return found
 
 
-def _bits(run: Diagnosis, order: str, name: str) -> Iterator[tuple[Tensor, Tensor]]:
-    index_N = torch.arange(min(run.images, BITS_IMAGES))
-    for index in tqdm(index_N.split(32), desc=f"bits, {name}", unit="batch", delay=2, leave=False):
+def _bits(run: Diagnosis, order: str, name: str) -> dict[str, np.ndarray]:
+    """Bits of each cell of the first real images, and the step in which it is revealed; (N, L) each."""
+    parts, settings = torch.arange(min(run.images, BITS_IMAGES)).split(32), run.settings(order, ARMS[name])
+    each = []
+    for index in tqdm(parts, desc=f"bits, {name}", unit="batch", delay=2, leave=False):
         labels = stream.labels_of(index, run.body.config.classes).to(run.body.device)
-        settings = run.settings(order, ARMS[name])
-        bits, steps = image_bits(settings, run.body, labels, index.to(run.body.device), run.real_NLC[index])
-        yield bits.cpu(), steps.cpu()
+        each.append(image_bits(settings, run.body, labels, index.to(run.body.device), run.real_NLC[index]))
+    bits, steps = (torch.cat(column).cpu().numpy() for column in zip(*each, strict=True))
+    return {"bits": bits, "step": steps}

@@ -5,24 +5,41 @@ Legend: N images, M real images, L cells, C channels.
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR
+from orderhead.body.tokenizer import KLTokenizer
+from orderhead.core.checkpoint import load_tensors, save_tensors
+from orderhead.data.latents import fingerprint
 from orderhead.metrics.judge import BATCH
 from orderhead.sampling import stream
 from orderhead.sampling.sample import inject
 from orderhead.studies.worlds import World, in_turn
 
 
+def real_tokens(world: World, body: MAR, rows: slice, out: Path) -> Tensor:
+    """Tokens (N, L, C), on the CPU, of the real images at these places, when classes are taken in turn.
+
+    Kept in `out/real`, so that a run that goes on does not encode them again.
+    """
+    tokenizer = load_tokenizer(body.config.tokenizer)
+    which = repr((world.real.key, world.real.identity, fingerprint(tokenizer), rows))
+    path = out / "real" / f"{hashlib.sha256(which.encode()).hexdigest()[:16]}.safetensors"
+    if not path.exists():
+        save_tensors(path, {"tokens": _encoded(world, tokenizer, rows)})
+    return load_tensors(path)["tokens"]
+
+
 @torch.no_grad()
-def real_tokens(world: World, body: MAR, rows: slice) -> Tensor:
-    """Tokens (N, L, C), on the CPU, of the real images at these places, when classes are taken in turn."""
+def _encoded(world: World, tokenizer: KLTokenizer, rows: slice) -> Tensor:
     assert world.labels_M is not None
     chosen = in_turn(world.labels_M)[rows].split(BATCH)
-    tokenizer = load_tokenizer(body.config.tokenizer)
     images = (torch.cat([world.real[i : i + 1] for i in batch.tolist()]) for batch in chosen)
     bar = tqdm(images, "encoding", len(chosen), delay=2, leave=False)
     return torch.cat([tokenizer.encode(batch).cpu() for batch in bar])
