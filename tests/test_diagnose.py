@@ -57,6 +57,10 @@ class GaussianBody(torch.nn.Module):
             z_BL2[rows] = torch.stack([mean, variance.expand_as(mean)], -1)
         return z_BL2
 
+    def conditions(self, tokens_BLC, mask_BL, labels_B):
+        z_BL2 = self.predict(tokens_BLC, mask_BL, labels_B)
+        return SimpleNamespace(everywhere=z_BL2, at=lambda where_BL: z_BL2[where_BL])
+
     def denoise(self, x_N1, t_N, z_N2):
         """The best epsilon and the true reverse variance, as the share between the two that the head learns."""
         process, (mean, variance) = Diffusion.cosine(), z_N2[:, None].unbind(-1)

@@ -21,15 +21,16 @@ from orderhead.oracles.classifier import ClassifierConfig, PartialVisClassifier
 NAMES = ("t-shirt", "trouser", "ankle boot")
 
 
-def bare_body() -> MAR:
-    """A frozen untrained body of 4 x 4 cells of 4 channels and 3 classes."""
+def bare_body(**fields: int) -> MAR:
+    """A frozen untrained body of 4 x 4 cells of 4 channels and 3 classes, but for the fields given."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        body = MAR(dataclasses.replace(
+        config = dataclasses.replace(
             SIZES["tiny"], grid_h=4, grid_w=4, classes=3, token_bound=4.0, buffer_size=2, encoder_width=64,
             encoder_depth=1, encoder_heads=1, decoder_width=64, decoder_depth=1, decoder_heads=1, diffloss_width=32,
             diffloss_depth=1,
-        ))  # fmt: skip
+        )  # fmt: skip
+        body = MAR(dataclasses.replace(config, **fields))
         for parameter in body.diffloss.parameters():
             torch.nn.init.normal_(parameter, std=0.05)
     return body.eval().requires_grad_(False)

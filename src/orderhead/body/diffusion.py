@@ -64,9 +64,15 @@ class Diffusion:
         return len(self.timestep_K)
 
 
-def _column(table_K: np.ndarray, t_N: Tensor) -> Tensor:
-    """A float64 table at the indices t, as a float32 column (N, 1) on the device of t."""
-    return torch.from_numpy(table_K).float().to(t_N.device)[t_N].unsqueeze(-1)
+Step = Tensor | int
+"""The index of each token's step (N,), or of all tokens'."""
+
+
+def _column(table_K: np.ndarray, t: Step) -> Tensor | float:
+    """A float64 table at the indices t, as a float32 column (N, 1) on their device; or its number at one index."""
+    if isinstance(t, int):
+        return float(table_K[t])
+    return torch.from_numpy(table_K).float().to(t.device)[t].unsqueeze(-1)
 
 
 @lru_cache(maxsize=32)
@@ -93,21 +99,25 @@ def add_noise(process: Diffusion, x0_NC: Tensor, t_N: Tensor, noise_NC: Tensor) 
     return _column(signal, t_N) * x0_NC + _column(noise, t_N) * noise_NC
 
 
-def predict_x0(process: Diffusion, x_NC: Tensor, t_N: Tensor, epsilon_NC: Tensor, bound: float = math.inf) -> Tensor:
+def predict_x0(process: Diffusion, x_NC: Tensor, t: Step, epsilon_NC: Tensor, bound: float = math.inf) -> Tensor:
     """x_0 from epsilon (DDPM eq. 4 solved), clamped to [-bound, bound]; no bound is the published code."""
     scale, shift = np.sqrt(1 / process.alpha_bar_K), np.sqrt(1 / process.alpha_bar_K - 1)
-    return (_column(scale, t_N) * x_NC - _column(shift, t_N) * epsilon_NC).clamp(-bound, bound)
+    x0_NC = _column(scale, t) * x_NC - _column(shift, t) * epsilon_NC
+    return x0_NC if bound == math.inf else x0_NC.clamp(-bound, bound)
 
 
-def posterior_mean(process: Diffusion, x0_NC: Tensor, x_NC: Tensor, t_N: Tensor) -> Tensor:
+def posterior_mean(process: Diffusion, x0_NC: Tensor, x_NC: Tensor, t: Step) -> Tensor:
     """The mean of q(x_{t-1} | x_t, x_0), DDPM eq. 7."""
-    return _column(process.posterior_mean_x0_K, t_N) * x0_NC + _column(process.posterior_mean_xt_K, t_N) * x_NC
+    return _column(process.posterior_mean_x0_K, t) * x0_NC + _column(process.posterior_mean_xt_K, t) * x_NC
 
 
-def log_variance(process: Diffusion, fraction_NC: Tensor, t_N: Tensor) -> Tensor:
-    """The learned variance: log-linear between the posterior's and beta (IDDPM eq. 15); fraction in [-1, 1]."""
-    high, low, share = np.log(process.beta_K), process.posterior_log_var_K, (fraction_NC + 1) / 2
-    return share * _column(high, t_N) + (1 - share) * _column(low, t_N)
+def log_scale(process: Diffusion, fraction_NC: Tensor, t: Step) -> Tensor:
+    """Half the log of the learned variance, log-linear between the posterior's and beta (IDDPM eq. 15).
+
+    The fraction lies in [-1, 1].
+    """
+    high, low = np.log(process.beta_K), process.posterior_log_var_K
+    return fraction_NC * _column((high - low) / 4, t) + _column((high + low) / 4, t)
 
 
 def loss_terms(process: Diffusion, denoise: Denoiser, x0_NC: Tensor, t_N: Tensor, noise_NC: Tensor) -> Tensor:
@@ -138,10 +148,11 @@ def _bound(
     """KL(q(x_{t-1} | x_t, x_0) to the model's step), nats a channel; at t = 0 the discretized likelihood of x_0."""
     mean = posterior_mean(process, predict_x0(process, x_NC, t_N, epsilon_NC), x_NC, t_N)
     true_mean, true_log_var = posterior_mean(process, x0_NC, x_NC, t_N), _column(process.posterior_log_var_K, t_N)
-    log_var = log_variance(process, fraction_NC, t_N)
+    half_log_var = log_scale(process, fraction_NC, t_N)
+    log_var = 2 * half_log_var
     kl = 0.5 * (log_var - true_log_var - 1 + (true_log_var - log_var).exp())
     kl = kl + 0.5 * (true_mean - mean).square() * (-log_var).exp()
-    first = _discretized_nll(x0_NC, mean, 0.5 * log_var)
+    first = _discretized_nll(x0_NC, mean, half_log_var)
     return torch.where((t_N == 0).unsqueeze(-1), first, kl)
 
 

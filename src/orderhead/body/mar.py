@@ -18,6 +18,8 @@ from huggingface_hub import PyTorchModelHubMixin
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from orderhead.body.conditions import Conditions
+from orderhead.body.denoiser import SamplingDenoiser
 from orderhead.body.diffloss import DiffLoss
 from orderhead.core.cells import key_mask, take, visible
 from orderhead.core.grid import Grid
@@ -88,7 +90,8 @@ def _blocks(width: int, depth: int, heads: int, config: MARConfig) -> nn.ModuleL
 class MAR(nn.Module, PyTorchModelHubMixin):
     """The body. `predict` maps what is visible to conditions; `denoise` maps a noisy token and a condition to noise.
 
-    Both are maps of tensors without state or randomness; the sampler and the losses bring those.
+    Both are maps of tensors without state or randomness; the sampler and the losses bring those. A sampler asks for the
+    same through `conditions` and `denoiser`, which leave out what it does not need.
     """
 
     def __init__(self, config: MARConfig) -> None:
@@ -137,13 +140,26 @@ class MAR(nn.Module, PyTorchModelHubMixin):
         `labels_B` is int64; -1 is the null embedding (no class). Values of masked tokens are not read. ValueError
         where shapes do not fit the body's grid, or a label is none of its classes.
         """
+        return self.conditions(tokens_BLC, mask_BL, labels_B).everywhere
+
+    def conditions(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Conditions:
+        """`predict` up to the decoder's last block, which runs for the cells that z is then asked of."""
         _check(self.config, tokens_BLC, mask_BL, labels_B)
         index_BV, visible_BV = visible(mask_BL)
-        return self._decode(self._encode(tokens_BLC, index_BV, visible_BV, labels_B), index_BV, visible_BV, mask_BL)
+        x = self._encode(tokens_BLC, index_BV, visible_BV, labels_B)
+        *blocks, last = self.decoder_blocks
+        x = self._decoder_input(x, index_BV, visible_BV, mask_BL)
+        for block in blocks:
+            x = block(x)
+        return Conditions(x, last, self.decoder_norm, self.diffusion_pos_embed_learned)
 
     def denoise(self, x_NC: Tensor, t_N: Tensor, z_ND: Tensor) -> Tensor:
         """Raw epsilon and variance halves (N, 2C) of noisy tokens x at t in [0, 1000) under conditions z."""
         return self.diffloss.net(x_NC, t_N, z_ND)
+
+    def denoiser(self) -> SamplingDenoiser:
+        """`denoise` as a sampler asks it: all rows at one timestep, under conditions that stay. For frozen weights."""
+        return SamplingDenoiser(self.diffloss.net)
 
     def class_embedding(self, labels_B: Tensor) -> Tensor:
         """(B, D) of each label; -1 is the null embedding."""
@@ -159,15 +175,12 @@ class MAR(nn.Module, PyTorchModelHubMixin):
             x = block(x, attn_mask=attn_mask)
         return self.encoder_norm(x)
 
-    def _decode(self, x: Tensor, index_BV: Tensor, visible_BV: Tensor, mask_BL: Tensor) -> Tensor:
+    def _decoder_input(self, x: Tensor, index_BV: Tensor, visible_BV: Tensor, mask_BL: Tensor) -> Tensor:
         S, x = self.config.buffer_size, self.decoder_embed(x)
         cells = self.mask_token.to(x.dtype).expand(*mask_BL.shape, -1)
         known = torch.where(visible_BV[..., None], x[:, S:], self.mask_token.to(x.dtype))
         cells = cells.scatter(1, index_BV[..., None].expand(-1, -1, x.shape[-1]), known)
-        x = torch.cat([x[:, :S], cells], dim=1) + self.decoder_pos_embed_learned
-        for block in self.decoder_blocks:
-            x = block(x)
-        return self.decoder_norm(x)[:, S:] + self.diffusion_pos_embed_learned
+        return torch.cat([x[:, :S], cells], dim=1) + self.decoder_pos_embed_learned
 
 
 def _check(config: MARConfig, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> None:

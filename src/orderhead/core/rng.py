@@ -13,6 +13,7 @@ Legend: N rows, K numbers a row.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -33,9 +34,9 @@ class Stream(IntEnum):
     NOISE = 2
 
 
-def philox(counter_N4: Tensor, key: tuple[int, int], rounds: int = 10) -> Tensor:
-    """Counters (N, 4) and a key -> (N, 4) words; all are int64 tensors that hold unsigned 32-bit values."""
-    c0, c1, c2, c3 = counter_N4.unbind(-1)
+def philox(counter: Tensor, key: tuple[int, int], rounds: int = 10) -> Tensor:
+    """Counters (..., 4) and a key -> (..., 4) words; all are int64 tensors that hold unsigned 32-bit values."""
+    c0, c1, c2, c3 = counter.unbind(-1)
     k0, k1 = key
     for _ in range(rounds):
         p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]  # the low 64 bits, as unsigned
@@ -45,28 +46,26 @@ def philox(counter_N4: Tensor, key: tuple[int, int], rounds: int = 10) -> Tensor
     return torch.stack([c0, c1, c2, c3], dim=-1)
 
 
-def _words(seed: int, stream: Stream, index_N: Tensor, cell_N: Tensor, draw: int, k: int) -> Tensor:
-    """(N, k) words for `draw` of each (image, cell): the counter is (image, cell, draw, block)."""
+def _words(seed: int, stream: Stream, index: Tensor, cell: Tensor, draw: Tensor | int, k: int) -> Tensor:
+    """(..., k) words for `draw` of each (image, cell): the counter is (image, cell, draw, block)."""
     if not 0 <= seed < 2**32:
         raise ValueError(f"a seed is an integer in [0, 2**32), got {seed}")
-    blocks = (k + 3) // 4
-    index_N, cell_N = torch.broadcast_tensors(index_N.long(), cell_N.long())
-    counter = torch.stack([index_N, cell_N, torch.full_like(index_N, draw), torch.zeros_like(index_N)], -1)
-    counter = counter.unsqueeze(1).repeat(1, blocks, 1)
-    counter[:, :, 3] = torch.arange(blocks, device=counter.device)
-    return philox(counter.reshape(-1, 4), (seed, int(stream))).reshape(-1, 4 * blocks)
+    block = torch.arange((k + 3) // 4, device=index.device)
+    draw = torch.as_tensor(draw, device=index.device)
+    counter = torch.broadcast_tensors(index.long()[..., None], cell.long()[..., None], draw.long()[..., None], block)
+    return philox(torch.stack(counter, -1), (seed, int(stream))).flatten(-2)
 
 
-def normal(seed: int, stream: Stream, index_N: Tensor, cell_N: Tensor, draw: int = 0, k: int = 1) -> Tensor:
-    """(N, k) float32 standard normals (Box-Muller), a function of (seed, stream, image, cell, draw) alone.
+def normal(seed: int, stream: Stream, index: Tensor, cell: Tensor, draw: Tensor | int = 0, k: int = 1) -> Tensor:
+    """(..., k) float32 standard normals (Box-Muller), a function of (seed, stream, image, cell, draw) alone.
 
-    `index_N` and `cell_N` are integers in [0, 2**32) and broadcast together. The integers are the same on every device,
-    the logarithm and the cosine to the last bit or two. ValueError for a seed out of range.
+    `index`, `cell` and `draw` are integers in [0, 2**32) and broadcast together to (...). The integers are the same on
+    every device, the logarithm and the cosine to the last bit or two. ValueError for a seed out of range.
     """
-    words = _words(seed, stream, index_N, cell_N, draw, k + k % 2)
-    u = (words[:, : k + k % 2].float() + 0.5) / 2**32  # in (0, 1]
-    radius, angle = (-2 * u[:, 0::2].log()).sqrt(), 2 * math.pi * u[:, 1::2]
-    return torch.stack([radius * angle.cos(), radius * angle.sin()], -1).flatten(1)[:, :k]
+    words = _words(seed, stream, index, cell, draw, k + k % 2)
+    u = (words[..., : k + k % 2].float() + 0.5) / 2**32  # in (0, 1]
+    radius, angle = (-2 * u[..., 0::2].log()).sqrt(), 2 * math.pi * u[..., 1::2]
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], -1).flatten(-2)[..., :k]
 
 
 def generator(seed: int, index: int) -> np.random.Generator:
@@ -91,6 +90,13 @@ class Randomness(Protocol):
         """Standard normals (N, channels), float32, for the cells `cell_N` of the images `index_N`."""
         ...
 
+    def noises(self, index_N: Tensor, cell_N: Tensor, channels: int, last: int) -> Callable[[int], Tensor]:
+        """`noise` of these cells as a function of `draw`, which is asked in order, up to `last`."""
+        ...
+
+
+AHEAD = 2**16  # normals that are drawn at once
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -103,6 +109,20 @@ class Paired:
 
     def noise(self, index_N: Tensor, cell_N: Tensor, draw: int, channels: int) -> Tensor:
         return normal(self.seed, Stream.NOISE, index_N, cell_N, draw, channels)
+
+    def noises(self, index_N: Tensor, cell_N: Tensor, channels: int, last: int) -> Callable[[int], Tensor]:
+        at_once = max(1, AHEAD // (len(index_N) * channels))
+        drawn: dict[int, Tensor] = {}
+
+        def noise(draw: int) -> Tensor:
+            if draw not in drawn:
+                draws = torch.arange(draw, min(draw + at_once, last + 1) if draw else 1, device=index_N.device)
+                block = normal(self.seed, Stream.NOISE, index_N, cell_N, draws[:, None], channels)
+                drawn.clear()
+                drawn.update(zip(draws.tolist(), block.unbind(), strict=True))
+            return drawn[draw]
+
+        return noise
 
 
 class Official:
@@ -125,3 +145,6 @@ class Official:
     def noise(self, index_N: Tensor, cell_N: Tensor, draw: int, channels: int) -> Tensor:
         N, halves = len(index_N), 1 if draw == 0 else self._halves
         return torch.randn(halves * N, channels, generator=self._torch)[:N].to(index_N.device)
+
+    def noises(self, index_N: Tensor, cell_N: Tensor, channels: int, last: int) -> Callable[[int], Tensor]:
+        return lambda draw: self.noise(index_N, cell_N, draw, channels)

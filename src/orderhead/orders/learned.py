@@ -30,8 +30,7 @@ class Learned:
     head: OrderHead
 
     def __call__(self, state: DecodeState) -> Tensor:
-        assert state.z_BLD is not None
-        head = self.head.to(state.z_BLD.device)
+        head = self.head.to(state.mask_BL.device)
         with torch.no_grad():
             return head(state.z_BLD.to(head.registers.dtype), labels_B=state.labels_B).float()
 

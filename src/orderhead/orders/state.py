@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,12 +16,25 @@ from orderhead.core.grid import Grid
 from orderhead.core.rng import Randomness
 
 
+class Conditions(Protocol):
+    """What the body gives for a step: its decoder output, computed where it is asked for (`body.conditions`)."""
+
+    @property
+    def everywhere(self) -> Tensor:
+        """(B, L, D)."""
+        ...
+
+    def at(self, where_BL: Tensor) -> Tensor:
+        """(N, D) where `where_BL` is True, in raster order."""
+        ...
+
+
 @dataclass(frozen=True)
 class DecodeState:
     """What is known before a step. Frozen: every change makes a new state.
 
-    `mask_BL` is True where a cell is masked. `counts` are the tokens that each step reveals. `z_BLD` is the body's
-    decoder output for this step (`z_null_BLD` the one without a class, where guidance needs it), `scores_BL` what the
+    `mask_BL` is True where a cell is masked. `counts` are the tokens that each step reveals. `conditions` are the
+    body's for this step (`null_conditions` those without a class, where guidance needs them), `scores_BL` what the
     policy last said (higher = earlier).
     """
 
@@ -32,8 +46,8 @@ class DecodeState:
     counts: tuple[int, ...]
     rng: Randomness
     step: int = 0
-    z_BLD: Tensor | None = None
-    z_null_BLD: Tensor | None = None
+    conditions: Conditions | None = None
+    null_conditions: Conditions | None = None
     scores_BL: Tensor | None = None
 
     @classmethod
@@ -45,6 +59,12 @@ class DecodeState:
         tokens = torch.zeros(B, grid.L, channels, device=device)
         mask = torch.ones(B, grid.L, dtype=torch.bool, device=device)
         return cls(grid, tokens, mask, labels_B, index_B.to(device), tuple(counts), rng)
+
+    @property
+    def z_BLD(self) -> Tensor:
+        """The body's decoder output for this step, at every cell, float32."""
+        assert self.conditions is not None, "the body has not been asked yet"
+        return self.conditions.everywhere.float()
 
     def given(self, tokens_BLC: Tensor, mask_BL: Tensor) -> DecodeState:
         """The same with some cells known from the start (mask False): inpainting."""

@@ -51,9 +51,9 @@ class BitsRecorder:
     levels: int
 
     def __call__(self, state: DecodeState, where_BL: Tensor) -> None:
-        assert state.z_BLD is not None
+        assert state.conditions is not None
         row_N, cell_N = where_BL.nonzero(as_tuple=True)
-        z_ND, x0_NC, total_N = state.z_BLD[where_BL], state.tokens_BLC[where_BL], 0
+        z_ND, x0_NC, total_N = state.conditions.at(where_BL).float(), state.tokens_BLC[where_BL], 0
         place_N = torch.special.ndtr(state.rng.noise(state.index_B, torch.full_like(state.index_B, NOBODY), 0, 1))[
             row_N, 0
         ]

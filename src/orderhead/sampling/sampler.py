@@ -12,18 +12,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from orderhead.body.diffusion import Denoiser
+from orderhead.body.conditions import Conditions
+from orderhead.body.denoiser import Ask, SamplingDenoiser
 from orderhead.orders.policy import Policy, ask
 from orderhead.orders.state import DecodeState, top_masked
 from orderhead.sampling.guidance import Guidance
-from orderhead.sampling.solvers import Denoising, Solver
+from orderhead.sampling.solvers import Denoise, Denoising, Solver
 
 
 class Body(Protocol):
     """What the sampler needs of a model (MAR has it)."""
 
-    def predict(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Tensor: ...
-    def denoise(self, x_NC: Tensor, t_N: Tensor, z_ND: Tensor) -> Tensor: ...
+    def conditions(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Conditions: ...
+    def denoiser(self) -> SamplingDenoiser: ...
 
 
 Predict = Callable[[DecodeState], DecodeState]
@@ -49,55 +50,59 @@ def decode(
 
 
 def plain(body: Body) -> Predict:
-    """z under the labels alone."""
-    return lambda state: replace(state, z_BLD=body.predict(state.tokens_BLC, state.mask_BL, state.labels_B).float())
+    """Conditions under the labels alone."""
+    return lambda state: replace(
+        state, conditions=body.conditions(state.tokens_BLC, state.mask_BL, state.labels_B), null_conditions=None
+    )
 
 
 def with_null(body: Body) -> Predict:
-    """z under the labels and under no label, in one pass; both halves share the mask, hence the order."""
+    """Conditions under the labels and under no label, in one pass; both halves share the mask, hence the order."""
 
     def predict(state: DecodeState) -> DecodeState:
         labels_2B = torch.cat([state.labels_B, torch.full_like(state.labels_B, -1)])
-        z_2BLD = body.predict(state.tokens_BLC.repeat(2, 1, 1), state.mask_BL.repeat(2, 1), labels_2B).float()
-        z_BLD, z_null_BLD = z_2BLD.chunk(2)
-        return replace(state, z_BLD=z_BLD, z_null_BLD=z_null_BLD)
+        both = body.conditions(state.tokens_BLC.repeat(2, 1, 1), state.mask_BL.repeat(2, 1), labels_2B)
+        with_label, without = both.halves()
+        return replace(state, conditions=with_label, null_conditions=without)
 
     return predict
 
 
-def _cells(state: DecodeState, where_BL: Tensor) -> tuple[Tensor, Tensor]:
-    """Image number and cell of each True entry, raster order inside an image."""
-    row_N, cell_N = where_BL.nonzero(as_tuple=True)
-    return state.index_B[row_N], cell_N
-
-
 def diffusion_draw(body: Body, solver: Solver, settings: Denoising, guidance: Guidance | None, channels: int) -> Draw:
-    """Draw each token from the body's diffusion head; with guidance, the state holds z under no label too."""
+    """Draw each token from the body's diffusion head; with guidance, the state holds conditions under no label too."""
+    denoiser = body.denoiser()
 
     def draw(state: DecodeState, where_BL: Tensor) -> Tensor:
-        index_N, cell_N = _cells(state, where_BL)
-        assert state.z_BLD is not None
-        denoise = _denoiser(body, state.z_BLD[where_BL])
-        if guidance is not None:
-            assert state.z_null_BLD is not None, "guidance needs with_null(body)"
-            denoise = _guided(body, state.z_BLD[where_BL], state.z_null_BLD[where_BL], guidance(state, where_BL))
-        return solver(denoise, lambda k: state.rng.noise(index_N, cell_N, k, channels), settings)
+        assert state.conditions is not None
+        z_MD = state.conditions.at(where_BL)
+        if guidance is None:
+            denoise = _plain(denoiser.under(z_MD))
+        else:
+            assert state.null_conditions is not None, "guidance needs with_null(body)"
+            z_MD = torch.cat([z_MD, state.null_conditions.at(where_BL)])
+            denoise = _guided(denoiser.under(z_MD), guidance(state, where_BL))
+        row_N, cell_N = where_BL.nonzero(as_tuple=True)
+        return solver(denoise, state.rng.noises(state.index_B[row_N], cell_N, channels, settings.steps), settings)
 
     return draw
 
 
-def _denoiser(body: Body, z_ND: Tensor) -> Denoiser:
-    return lambda x_NC, t_N: body.denoise(x_NC, t_N, z_ND).float()
+def _plain(ask: Ask) -> Denoise:
+    def denoise(x_NC: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        epsilon_NC, fraction_NC = ask(x_NC, t).chunk(2, dim=-1)
+        return epsilon_NC, fraction_NC
+
+    return denoise
 
 
-def _guided(body: Body, z_ND: Tensor, z_null_ND: Tensor, g_N: Tensor) -> Denoiser:
+def _guided(ask: Ask, g_N: Tensor) -> Denoise:
     """epsilon pulled from no label towards the label by g; the variance is the label's."""
-    z_2ND = torch.cat([z_ND, z_null_ND])
+    g_N1 = g_N[:, None]
 
-    def denoise(x_NC: Tensor, t_N: Tensor) -> Tensor:
-        out_2N = body.denoise(x_NC.repeat(2, 1), t_N.repeat(2), z_2ND).float()
-        (epsilon, variance), (null, _) = (half.chunk(2, dim=-1) for half in out_2N.chunk(2))
-        return torch.cat([null + g_N[:, None] * (epsilon - null), variance], dim=-1)
+    def denoise(x_NC: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        with_label, without = ask(x_NC, t).chunk(2)
+        epsilon_NC, fraction_NC = with_label.chunk(2, dim=-1)
+        return torch.lerp(without[:, : x_NC.shape[1]], epsilon_NC, g_N1), fraction_NC
 
     return denoise
 

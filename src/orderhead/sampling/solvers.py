@@ -18,14 +18,16 @@ from torch import Tensor
 
 from orderhead.body.diffusion import (
     TIMESTEPS,
-    Denoiser,
     Diffusion,
     cosine_betas,
-    log_variance,
+    log_scale,
     posterior_mean,
     predict_x0,
 )
 from orderhead.core.checks import within
+
+Denoise = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""x (N, C) and a timestep in [0, 1000) -> epsilon and variance fraction (N, C), guidance in them."""
 
 Noise = Callable[[int], Tensor]
 """k -> standard normals (N, C): 0 is where the solver starts, k >= 1 what its k-th step adds."""
@@ -52,20 +54,18 @@ class Denoising:
             raise ValueError(f"x0_bound > 0, got {self.x0_bound!r}")
 
 
-Solver = Callable[[Denoiser, Noise, Denoising], Tensor]
+Solver = Callable[[Denoise, Noise, Denoising], Tensor]
 
 
-def ancestral(denoise: Denoiser, noise: Noise, settings: Denoising) -> Tensor:
+def ancestral(denoise: Denoise, noise: Noise, settings: Denoising) -> Tensor:
     """Ancestral sampling (DDPM algorithm 2, learned variance), respaced from 1000 steps: MAR as published."""
     process, x_NC = Diffusion.cosine(settings.steps), noise(0)
     for i in reversed(range(settings.steps)):
-        i_N = torch.full((len(x_NC),), i, device=x_NC.device)
-        t_N = torch.full_like(i_N, int(process.timestep_K[i]))
-        epsilon, fraction = denoise(x_NC, t_N).chunk(2, dim=-1)
-        mean = posterior_mean(process, predict_x0(process, x_NC, i_N, epsilon, settings.x0_bound), x_NC, i_N)
+        epsilon, fraction = denoise(x_NC, int(process.timestep_K[i]))
+        x_NC = posterior_mean(process, predict_x0(process, x_NC, i, epsilon, settings.x0_bound), x_NC, i)
         fresh = noise(settings.steps - i)
-        std = (0.5 * log_variance(process, fraction, i_N)).exp()
-        x_NC = mean + (std * fresh * settings.temperature if i > 0 else 0)
+        if i > 0:
+            x_NC = torch.addcmul(x_NC, log_scale(process, fraction, i).exp(), fresh, value=settings.temperature)
     return x_NC
 
 
@@ -77,7 +77,7 @@ def dpm_timesteps(steps: int, start: int = 950) -> np.ndarray:
     return np.unique([np.abs(log_snr - value).argmin() for value in wanted])[::-1]
 
 
-def dpm(denoise: Denoiser, noise: Noise, settings: Denoising) -> Tensor:
+def dpm(denoise: Denoise, noise: Noise, settings: Denoising) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): deterministic, for few steps (10 are plenty; about 40 the most).
 
     It starts at t = 950, below the last timesteps, where the cosine schedule divides by almost nothing. It starts there
@@ -89,7 +89,7 @@ def dpm(denoise: Denoiser, noise: Noise, settings: Denoising) -> Tensor:
     lambda_K = np.log(alpha_K / sigma_K)
     x_NC, previous = noise(0) * settings.temperature * sigma_K[0], None
     for k, t in enumerate(t_K.tolist()):
-        epsilon = denoise(x_NC, torch.full((len(x_NC),), t, device=x_NC.device)).chunk(2, dim=-1)[0]
+        epsilon, _ = denoise(x_NC, t)
         x0 = ((x_NC - sigma_K[k] * epsilon) / alpha_K[k]).clamp(-settings.x0_bound, settings.x0_bound)
         if k == len(t_K) - 1:
             return x0

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from orderhead.body.conditions import Conditions
 from orderhead.body.mar import MAR, SIZES
 from orderhead.core.device import default_device
 from orderhead.core.names import lookup
@@ -139,16 +140,16 @@ def together(
 
 def _stepping(body: MAR, name: str, turns: Turns, step: Callable[[], object]) -> MAR:
     """The same body, which lets the other runs go first at the start of every unmasking step."""
-    own, predict = copy.copy(body), body.predict
+    own, conditions = copy.copy(body), body.conditions
 
-    def predicted(tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Tensor:
+    def predicted(tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Conditions:
         _wait(body.device)
         turns.leave(name)
         turns.take(name)
         step()
-        return predict(tokens_BLC, mask_BL, labels_B)
+        return conditions(tokens_BLC, mask_BL, labels_B)
 
-    own.predict = predicted
+    own.conditions = predicted
     return own
 
 

@@ -1,0 +1,63 @@
+"""z where it is asked for: the decoder's last block runs for those cells alone.
+
+A cell's z needs the keys and values of every token in that block, but no query and no MLP except its own. A sampler
+reveals a few cells a step, so most of the block would be computed for nothing.
+
+Legend: B batch, T decoder tokens (S of the buffer, then L cells), Q asked cells of an image, N asked cells of all
+images, D width.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from orderhead.core.cells import take, visible
+
+
+class Conditions:
+    """The conditions of one pass of a body, from the tokens `x_BTD` that enter the decoder's last block."""
+
+    def __init__(self, x_BTD: Tensor, block: Block, norm: nn.Module, position_1LD: Tensor) -> None:
+        self._x_BTD, self._block, self._norm, self._position_1LD = x_BTD, block, norm, position_1LD
+
+    @cached_property
+    def everywhere(self) -> Tensor:
+        """z (B, L, D) of every cell."""
+        L = self._position_1LD.shape[1]
+        return self._norm(self._block(self._x_BTD))[:, -L:] + self._position_1LD
+
+    def at(self, where_BL: Tensor) -> Tensor:
+        """z (N, D) where `where_BL` is True, in raster order; taken from `everywhere` where that is known already."""
+        if "everywhere" in vars(self):
+            return self.everywhere[where_BL]
+        index_BQ, asked_BQ = visible(~where_BL)
+        buffer = self._x_BTD.shape[1] - where_BL.shape[1]
+        z_BQD = self._norm(block_at(self._block, self._x_BTD, index_BQ + buffer)) + take(self._position_1LD, index_BQ)
+        return z_BQD[asked_BQ]
+
+    def halves(self) -> tuple[Conditions, Conditions]:
+        """Those of the first and of the second half of the batch."""
+        first, second = self._x_BTD.chunk(2)
+        rest = self._block, self._norm, self._position_1LD
+        return Conditions(first, *rest), Conditions(second, *rest)
+
+
+def block_at(block: Block, x_BTD: Tensor, index_BQ: Tensor) -> Tensor:
+    """What a timm block in eval mode gives at the tokens `index_BQ` of each row, (B, Q, D)."""
+    attention, heads, asked_BQD = block.attn, block.attn.num_heads, take(x_BTD, index_BQ)
+    assert isinstance(attention.qkv, nn.Linear), "merge adapters into the body before it is sampled"
+    weight, bias, D = attention.qkv.weight, attention.qkv.bias, x_BTD.shape[-1]
+    query = _heads(F.linear(block.norm1(asked_BQD), weight[:D], bias[:D]), heads)
+    keys, values = F.linear(block.norm1(x_BTD), weight[D:], bias[D:]).chunk(2, dim=-1)
+    mixed = F.scaled_dot_product_attention(query, _heads(keys, heads), _heads(values, heads))
+    asked_BQD = asked_BQD + attention.proj(mixed.transpose(1, 2).flatten(2))
+    return asked_BQD + block.mlp(block.norm2(asked_BQD))
+
+
+def _heads(x_BTD: Tensor, heads: int) -> Tensor:
+    """(B, heads, T, D / heads)."""
+    return x_BTD.unflatten(-1, (heads, -1)).transpose(1, 2)

@@ -1,0 +1,72 @@
+"""What a sample costs in floating-point operations, by formula: this sampler's, and the published code's.
+
+Products of matrices and attention are counted, two operations a multiplication, as `torch.utils.flop_counter` does;
+what is added, normalized or activated is not.
+
+Legend: S buffer tokens, L cells, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+from orderhead.body.diffloss import TimestepEmbedder
+from orderhead.body.diffusion import TIMESTEPS
+from orderhead.body.mar import MARConfig
+
+
+def sampled(config: MARConfig, counts: Sequence[int], denoise_steps: int, guided: bool = True, images: int = 1) -> int:
+    """Of `images` images in one batch, `counts` cells a step, without what the policy costs."""
+    halves, total, width = 1 + guided, 0, config.diffloss_width
+    for seen, count in zip(_seen(config, counts), counts, strict=True):
+        z = _encoder(config, seen, seen - config.buffer_size) + _decoder(config, count)
+        denoised = count * config.decoder_width * width + denoise_steps * count * _modulated(config)
+        total += halves * (z + denoised) + denoise_steps * count * config.channels * width
+    return 2 * (images * total + TIMESTEPS * _time(width))
+
+
+def published(
+    config: MARConfig, counts: Sequence[int], denoise_steps: int, guided: bool = True, images: int = 1
+) -> int:
+    """The same by LTH14/mar's code: every layer runs for every row, and every embedding at every denoising step."""
+    halves, total, width = 1 + guided, 0, config.diffloss_width
+    row = _time(width) + (config.decoder_width + config.channels) * width + _modulated(config)
+    for seen, count in zip(_seen(config, counts), counts, strict=True):
+        z = _encoder(config, seen, config.grid.L) + _decoder(config, None)
+        total += halves * (z + denoise_steps * count * row)
+    return 2 * images * total
+
+
+def _seen(config: MARConfig, counts: Sequence[int]) -> list[int]:
+    """The encoder's tokens at each step."""
+    return [config.buffer_size + known for known in accumulate(counts, initial=0)][:-1]
+
+
+def _encoder(config: MARConfig, seen: int, projected: int) -> int:
+    width = config.encoder_width
+    blocks = config.encoder_depth * _block(seen, seen, width, config.mlp_ratio)
+    return projected * config.channels * width + blocks + seen * width * config.decoder_width
+
+
+def _decoder(config: MARConfig, asked: int | None) -> int:
+    """With the last block for `asked` cells alone, or (None) for all tokens."""
+    T, width, ratio = config.buffer_size + config.grid.L, config.decoder_width, config.mlp_ratio
+    last = _block(T, T if asked is None else asked, width, ratio)
+    return (config.decoder_depth - 1) * _block(T, T, width, ratio) + last
+
+
+def _block(keys: int, queries: int, width: int, mlp_ratio: float) -> int:
+    """A transformer block: keys and values of some tokens, everything else of others."""
+    own = queries * width * width * (2 + 2 * mlp_ratio)
+    return round(2 * keys * width * width + own) + 2 * queries * keys * width
+
+
+def _modulated(config: MARConfig) -> int:
+    """A row of the denoising network, but for its embeddings and its input."""
+    width = config.diffloss_width
+    return (config.diffloss_depth * 5 + 2) * width * width + width * 2 * config.channels
+
+
+def _time(width: int) -> int:
+    return (TimestepEmbedder.frequencies + width) * width

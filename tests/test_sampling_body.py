@@ -1,0 +1,130 @@
+"""What a sampler asks of a body (conditions where they are needed, the denoiser's short way) is what the body gives."""
+
+import pytest
+import torch
+from parity.fill import fill
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+from worlds import bare_body
+
+from orderhead.body.conditions import block_at
+from orderhead.body.mar import MAR, SIZES
+from orderhead.sampling import flops
+from orderhead.sampling.sample import Settings, run
+
+TOLERANCE = 1e-5  # relative to the norm: exact mode's
+CONFIG = SIZES["tiny"]
+L = CONFIG.grid.L
+
+
+@pytest.fixture(scope="module")
+def body() -> MAR:
+    return fill(MAR(CONFIG)).eval().requires_grad_(False)  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """Tokens, a mask with other counts in every row, labels."""
+    rng = torch.Generator().manual_seed(0)
+    tokens, rank = torch.randn(3, L, CONFIG.channels, generator=rng), torch.rand(3, L, generator=rng).argsort(1)
+    return tokens, rank < torch.tensor([[64], [40], [7]]), torch.tensor([0, 3, -1])
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return ((a - b).norm() / b.norm()).item()
+
+
+@pytest.mark.parametrize("counts", [(4, 4, 4), (1, 9, 0), (64, 64, 64)])
+def test_conditions_at_some_cells_are_those_of_everywhere(body, seen, counts):
+    order = torch.rand(3, L, generator=torch.Generator().manual_seed(1)).argsort(1)
+    where = order < torch.tensor(counts)[:, None]
+    expected = body.predict(*seen)[where]
+    conditions = body.conditions(*seen)
+    assert relative(conditions.at(where), expected) <= TOLERANCE
+    assert torch.equal(conditions.everywhere[where], expected)
+    assert torch.equal(conditions.at(where), expected)  # known everywhere by now
+
+
+def test_halves_are_the_batch_cut_in_two(body, seen):
+    doubled = [torch.cat([part, part.flip(0)]) for part in seen]
+    whole, where = body.conditions(*doubled), torch.eye(3, L).bool()
+    for half, rows in zip(whole.halves(), (slice(3), slice(3, 6)), strict=True):
+        assert relative(half.at(where), whole.everywhere[rows][where]) <= TOLERANCE
+        assert relative(half.everywhere, whole.everywhere[rows]) <= TOLERANCE
+
+
+def test_adapters_must_be_merged_before(body, seen):
+    block = fill(MAR(CONFIG)).decoder_blocks[-1]
+    block.attn.qkv = torch.nn.Sequential(block.attn.qkv)
+    with pytest.raises(AssertionError, match="merge adapters"):
+        block_at(block, torch.zeros(1, 4, CONFIG.decoder_width), torch.zeros(1, 1, dtype=torch.long))
+
+
+@pytest.mark.parametrize("t", [0, 37, 999])
+def test_the_denoiser_gives_what_denoise_gives(body, t):
+    rng = torch.Generator().manual_seed(t)
+    x, z = torch.randn(5, CONFIG.channels, generator=rng), torch.randn(10, CONFIG.decoder_width, generator=rng)
+    ask = body.denoiser().under(z)
+    expected = body.denoise(x.repeat(2, 1), torch.full((10,), t), z)
+    assert relative(ask(x, t), expected) <= TOLERANCE
+    assert relative(body.denoiser().under(z[:5])(x, t), expected[:5]) <= TOLERANCE
+
+
+def test_the_denoiser_works_in_half_precision(body):
+    x, z = torch.randn(5, CONFIG.channels), torch.randn(10, CONFIG.decoder_width)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = body.denoiser().under(z)(x, 500)
+    assert rough.dtype == torch.float32
+    assert relative(rough, body.denoise(x.repeat(2, 1), torch.full((10,), 500), z)) < 0.05
+
+
+class Operations(TorchDispatchMode):
+    """Counts what torch is asked to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+def operations(body: MAR, denoise_steps: int, rng: str) -> int:
+    with Operations() as counted:
+        run(Settings("random", 2, denoise_steps, 3.0, rng=rng), body, torch.tensor([0]), torch.tensor([0]))
+    return counted.count
+
+
+@pytest.mark.parametrize("rng", ["official", "paired"])
+def test_a_denoising_step_is_75_operations_at_most(rng):
+    """At the published depth, guided; the published code makes 145. Twelve more steps, in each of two draws."""
+    body = bare_body(diffloss_depth=6)
+    assert (operations(body, 14, rng) - operations(body, 2, rng)) / 24 <= 75
+
+
+# What it costs.
+
+SHAPES = {
+    "grid": {"buffer_size": 3, "grid_h": 4, "grid_w": 6},
+    "widths": {"encoder_width": 32, "decoder_width": 64, "diffloss_width": 48, "decoder_heads": 2},
+    "depths": {"encoder_depth": 2, "decoder_depth": 3, "diffloss_depth": 2},
+}
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_formula_counts_what_torch_counts(shape, guided):
+    body = bare_body(**SHAPES[shape])
+    settings = Settings("random", 3, 4, 2.0 if guided else 1.0)
+    with FlopCounterMode(display=False) as counted:
+        run(settings, body, torch.tensor([0, 1]), torch.tensor([0, 1]))
+    expected = flops.sampled(body.config, settings.counts(body.grid.L), 4, guided, images=2)
+    assert counted.get_total_flops() == expected
+
+
+@pytest.mark.parametrize("steps", [64, 256])
+def test_flops_are_at_most_0_955_of_the_published_codes(steps):
+    """At MAR-B's shape, guided, 100 denoising steps."""
+    config, counts = SIZES["base"], Settings(steps=steps).counts(256)
+    assert flops.sampled(config, counts, 100) <= 0.955 * flops.published(config, counts, 100)
