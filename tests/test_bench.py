@@ -1,46 +1,163 @@
-"""The benchmark: runs that go forward together, their ratios, and what they say."""
+"""The benchmark: runs that go forward together, their ratios, memory, the published code, and what is said of them."""
 
 import json
+import sys
 
+import numpy as np
 import pytest
+import torch
 from worlds import bare_body
 
 from orderhead.cli import main
-from orderhead.sampling.sample import Settings
-from orderhead.studies import bench
+from orderhead.sampling.sample import Settings, run
+from orderhead.studies import bench, reference, turns
+from orderhead.studies.memory import peak
 
 SHORT = Settings(steps=4, denoise_steps=2, cfg_scale=2.0)
+CPU = torch.device("cpu")
 
 
 def test_runs_take_turns_step_by_step():
     said = []
-    turns = bench.Turns(["a", "b"])
-    turns.take("a")
+    taken = turns.Turns(["a", "b"])
+    taken.take("a")
     for name, other in (("a", "b"), ("b", "a")):
-        turns.leave(name)
-        turns.take(other)
+        taken.leave(name)
+        taken.take(other)
         said.append(other)
-    turns.leave("a", done=True)
-    turns.take("b")
-    turns.leave("b", done=True)
+    taken.leave("a", done=True)
+    taken.take("b")
+    taken.leave("b", done=True)
     assert said == ["b", "a"]
-    assert turns.seconds["a"] > 0 < turns.seconds["b"]
+    assert taken.seconds["a"] > 0 < taken.seconds["b"]
+
+
+def _run(settings: Settings, body=None):
+    body, labels = body or bare_body(), torch.tensor([1])
+    return lambda pause: run(settings, turns.pausing(body, pause), labels, torch.tensor([0])).tokens_BLC
 
 
 def test_every_run_makes_every_step_in_turn():
     body, steps = bare_body(), []
-    seconds = bench.together({"one": SHORT, "two": SHORT}, body, 1, lambda: steps.append(1))
+    done = turns.together({"one": _run(SHORT, body), "two": _run(SHORT, body)}, CPU, lambda: steps.append(1))
     assert len(steps) == 8
-    assert all(spent > 0 for spent in seconds.values())
-    assert "predict" not in vars(body)  # the body itself stays as it was
+    assert all(spent > 0 for spent in done.seconds.values())
+    assert torch.equal(done.tokens["one"], run(SHORT, body, torch.tensor([1]), torch.tensor([0])).tokens_BLC)
+    assert torch.equal(done.tokens["one"], done.tokens["two"])
+    assert "conditions" not in vars(body)  # the body itself stays as it was
 
 
 def test_what_fails_in_one_run_stops_none_and_is_raised():
     def broken(state):
         raise ValueError("no scores today")
 
+    cases = {"one": _run(SHORT), "two": _run(Settings(order=broken, steps=4, denoise_steps=2))}
     with pytest.raises(ValueError, match="no scores today"):
-        bench.together({"one": SHORT, "two": Settings(order=broken, steps=4, denoise_steps=2)}, bare_body(), 1)
+        turns.together(cases, CPU)
+
+
+# Memory.
+
+
+def test_memory_is_what_is_held_at_one_time():
+    before = torch.zeros(1000)
+
+    def work():
+        made = torch.zeros(200)
+        other = made + 1
+        view = other[:10]
+        del made, other  # the view holds it
+        return torch.zeros(50) + before.view(-1)[:50] + view.sum()
+
+    assert peak(work) == 4 * 400
+    assert peak(lambda: before.view(10, 100)[0]) == 0  # what was there before is not counted, nor are views of it
+
+
+@pytest.mark.parametrize("what", ["images", "steps"])
+def test_memory_grows_no_faster_than_images_and_not_with_steps(what):
+    """With twice the images at most twice the memory; with twice the steps hardly more (what the trace keeps)."""
+
+    def held(images, steps):
+        labels = torch.zeros(images, dtype=torch.long)
+        return peak(lambda: run(Settings(steps=steps, denoise_steps=2), bare_body(), labels, torch.arange(images)))
+
+    once, twice = held(8, 4), held(*((16, 4) if what == "images" else (8, 8)))
+    assert twice <= (2 if what == "images" else 1.1) * once
+
+
+# The published code. What stands in for it here has its interface and none of its code.
+
+STAND_IN = """
+import numpy as np
+import torch
+from orderhead.body.mar import MAR as Ours, MARConfig
+from orderhead.sampling.sample import Settings, run
+
+class MAR(Ours):
+    def __init__(self, img_size, vae_stride, patch_size, vae_embed_dim, class_num, encoder_embed_dim, encoder_depth,
+                 encoder_num_heads, decoder_embed_dim, decoder_depth, decoder_num_heads, mlp_ratio, norm_layer,
+                 buffer_size, diffloss_d, diffloss_w, num_sampling_steps):
+        side = img_size // vae_stride // patch_size
+        super().__init__(MARConfig(
+            side, side, vae_embed_dim, class_num, encoder_embed_dim, encoder_depth, encoder_num_heads,
+            decoder_embed_dim, decoder_depth, decoder_num_heads, mlp_ratio, buffer_size, diffloss_w, diffloss_d))
+        self.denoise_steps = int(num_sampling_steps)
+
+    def forward_mae_encoder(self, *args):
+        return args
+
+    def sample_tokens(self, bsz, num_iter, cfg, cfg_schedule, labels, temperature):
+        assert torch.zeros(1).cuda().device == labels.device
+        seed = int(torch.initial_seed())
+        assert np.random.get_state()[1][0] == seed
+        for _ in range(num_iter):
+            self.forward_mae_encoder()
+        settings = Settings("random", num_iter, self.denoise_steps, cfg, cfg_schedule, seed=seed, rng="official")
+        tokens = run(settings, self, labels, torch.arange(bsz)).tokens_BLC
+        return tokens.transpose(1, 2).reshape(bsz, -1, self.config.grid_h, self.config.grid_w)
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    for name, text in {"models/mar.py": STAND_IN, "models/diffloss.py": "", "diffusion/__init__.py": ""}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    yield tmp_path
+    sys.modules.pop("models.mar", None)
+    sys.modules.pop("models", None)
+
+
+def test_the_published_code_is_run_beside_ours(checkout, capsys):
+    path, cuda, stream = list(sys.path), torch.Tensor.cuda, np.random.get_state()[1]  # noqa: NPY002
+    arguments = ["--size", "tiny", "--steps", "4", "--denoise-steps", "2", "--rounds", "2", "--modes", "none"]
+    assert main(["bench", *arguments, "--reference", str(checkout), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["mode"] == "published"
+    assert 0 < row["least"] <= row["ratio"] <= row["greatest"]
+    assert row["error"] == 0  # it stands in with our own sampler
+    assert 0 < row["own_error"] < 1e-4
+    assert row["memory"] == 1
+    assert row["flops"] < 0.955
+    assert sys.path == path
+    assert torch.Tensor.cuda is cuda
+    assert (np.random.get_state()[1] == stream).all()  # noqa: NPY002
+
+
+def test_a_folder_that_is_no_checkout_is_told(tmp_path, capsys):
+    assert main(["bench", "--size", "tiny", "--reference", str(tmp_path)]) == 2
+    assert "models/mar.py; give a checkout" in capsys.readouterr().err
+
+
+def test_other_sums_are_the_same_function():
+    body, other = bare_body(), reference.reordered(bare_body())
+    labels, mask = torch.tensor([0, 2]), torch.ones(2, 16, dtype=torch.bool)
+    z = [model.predict(torch.zeros(2, 16, 4), mask, labels) for model in (body, other)]
+    torch.testing.assert_close(z[0], z[1], rtol=1e-4, atol=1e-5)
+    assert not torch.equal(body.encoder_blocks[0].mlp.fc1.weight, other.encoder_blocks[0].mlp.fc1.weight)
+
+
+# Ratios.
 
 
 def test_ratios_are_of_one_round_and_their_median_is_told(monkeypatch):
@@ -48,8 +165,8 @@ def test_ratios_are_of_one_round_and_their_median_is_told(monkeypatch):
         {"random": 1.0, "fast": 1.1, "slow": 2.0}, {"random": 2.0, "fast": 2.4, "slow": 4.2},
         {"random": 4.0, "fast": 4.0, "slow": 8.0},
     ])  # fmt: skip
-    monkeypatch.setattr(bench, "together", lambda *args: next(rounds))
-    fast, slow = bench.rescoring(bench.Setting("tiny", 16, 5), rounds=3, modes=("fast", "slow"))
+    monkeypatch.setattr(bench, "together", lambda *args: turns.Round(next(rounds)))
+    fast, slow = bench.measure(bench.Setting("tiny", steps=16, denoise_steps=5), rounds=3, modes=("fast", "slow"))
     assert (fast["ratio"], fast["least"], fast["greatest"]) == (1.1, 1.0, 1.2)
     assert (slow["ratio"], slow["rounds"]) == (2.0, 3)
 
@@ -61,9 +178,13 @@ def test_the_command_measures(capsys):
     assert rows["slow"]["inside"] > rows["fast"]["inside"] > 1  # four askings cost more than one
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--size", "tinny"], ["--rounds", "0"], ["--threads", "0"], ["--steps", "65", "--size", "tiny"]]
-)
-def test_bad_settings_are_told_in_one_line(arguments, capsys):
-    assert main(["bench", *arguments]) == 2
+WRONG = {
+    "size": ["--size", "tinny"], "rounds": ["--rounds", "0"], "mode": ["--modes", "slo", "--size", "tiny"],
+    "threads": ["--threads", "0"], "steps": ["--steps", "65", "--size", "tiny"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_settings_are_told_in_one_line(case, capsys):
+    assert main(["bench", *WRONG[case]]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -10,6 +10,7 @@ images, D width.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ from orderhead.core.cells import take, visible
 class Conditions:
     """The conditions of one pass of a body, from the tokens `x_BTD` that enter the decoder's last block."""
 
-    def __init__(self, x_BTD: Tensor, block: Block, norm: nn.Module, position_1LD: Tensor) -> None:
+    def __init__(self, x_BTD: Tensor, block: nn.Module, norm: nn.Module, position_1LD: Tensor) -> None:
+        assert isinstance(block, Block)
         self._x_BTD, self._block, self._norm, self._position_1LD = x_BTD, block, norm, position_1LD
 
     @cached_property
@@ -48,7 +50,8 @@ class Conditions:
 
 def block_at(block: Block, x_BTD: Tensor, index_BQ: Tensor) -> Tensor:
     """What a timm block in eval mode gives at the tokens `index_BQ` of each row, (B, Q, D)."""
-    attention, heads, asked_BQD = block.attn, block.attn.num_heads, take(x_BTD, index_BQ)
+    attention: Any = block.attn
+    heads, asked_BQD = attention.num_heads, take(x_BTD, index_BQ)
     assert isinstance(attention.qkv, nn.Linear), "merge adapters into the body before it is sampled"
     weight, bias, D = attention.qkv.weight, attention.qkv.bias, x_BTD.shape[-1]
     query = _heads(F.linear(block.norm1(asked_BQD), weight[:D], bias[:D]), heads)

@@ -4,7 +4,7 @@ A sampler asks about all rows at one timestep, under conditions that stay throug
 embedded once, timesteps once for all that is sampled, the rows of guidance's two halves share their input, and what is
 added to a constant is added beforehand.
 
-Legend: T = 1000 timesteps, N tokens, M = N or 2N rows (guidance's halves), C channels, W width, D condition width.
+Legend: N tokens, M = N or 2N rows (guidance's halves), C channels, W width, D condition width.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from orderhead.body.diffloss import DenoisingMLP, FinalLayer, ResBlock
-from orderhead.body.diffusion import TIMESTEPS
 
 Ask = Callable[[Tensor, int], Tensor]
 """x (N, C), t in [0, 1000) -> epsilon and variance fraction (M, 2C), both raw, float32."""
@@ -26,10 +25,8 @@ Ask = Callable[[Tensor, int], Tensor]
 class SamplingDenoiser:
     """`DenoisingMLP` for sampling. It keeps views of the network's weights: make a new one when they have changed."""
 
-    @torch.no_grad()
     def __init__(self, net: DenoisingMLP) -> None:
-        self._net = net
-        self._time_T1W = net.time_embed(torch.arange(TIMESTEPS, device=net.cond_embed.weight.device))[:, None]
+        self._net, self._times = net, dict[int, Tensor]()
         self._blocks = [_Block.of(block) for block in net.res_blocks]  # type: ignore[arg-type]
         self._final, self._input = _Final.of(net.final_layer), _Linear.of(net.input_proj)
 
@@ -39,13 +36,19 @@ class SamplingDenoiser:
         return lambda x_NC, t: self._ask(x_NC, t, c_MW)
 
     def _ask(self, x_NC: Tensor, t: int, c_MW: Tensor) -> Tensor:
-        y_MW = F.silu(self._time_T1W[t] + c_MW)
+        y_MW = F.silu(self._time(t, c_MW.device) + c_MW)
         x_MW = self._input(x_NC.to(c_MW.dtype))
         if len(c_MW) != len(x_MW):
             x_MW = x_MW.repeat(len(c_MW) // len(x_MW), 1)
         for block in self._blocks:
             x_MW = block(x_MW, y_MW)
         return self._final(x_MW, y_MW).float()
+
+    def _time(self, t: int, device: torch.device) -> Tensor:
+        """The embedding of a timestep, (1, W)."""
+        if t not in self._times:
+            self._times[t] = self._net.time_embed(torch.tensor([t], device=device))
+        return self._times[t]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from orderhead import console
 from orderhead.catalogue import KINDS
 from orderhead.console import Float, Int, OptionalInt, show, wrote
 from orderhead.core.names import unknown
-from orderhead.options import split
+from orderhead.options import Names, split
 
 
 def lint(
@@ -65,6 +65,9 @@ def lint(
 def bench(
     *,
     size: Annotated[str, arg(metavar="tiny|small|base|large|huge")] = "base",
+    body: str = "none",
+    modes: Names = "all",
+    reference: Annotated[str, arg(metavar="PATH")] = "none",
     steps: Int = 64,
     denoise_steps: Int = 100,
     batch: Int = 1,
@@ -72,14 +75,21 @@ def bench(
     threads: Int = 1,
     json: bool = False,
 ) -> None:
-    """Measure what asking a head costs: seconds of fast, semifast-8 and slow over those of random, end to end.
+    """Measure what it costs to ask a head, and the published code beside ours: seconds over those of random order.
+
+    With a reference: `error` is how far our tokens are from its, relative to their norm; `own_error` how far its tokens
+    are from themselves where its sums are taken in another order; `flops` and `memory` (above the loaded model) are
+    ours over its.
 
     For example:
         orderhead bench --size base --rounds 3
-        orderhead bench --size tiny --steps 16 --denoise-steps 25 --batch 16
+        orderhead bench --body fashion --modes none --reference ~/mar --batch 16
 
     Args:
         size: The body's size; its weights are untrained.
+        body: A trained body instead: a shipped name, a folder, or a hub id.
+        modes: Of asking a head: fast, semifast-8, slow; all, or none.
+        reference: A checkout of github.com/LTH14/mar, run as it is; without a GPU on the CPU.
         steps: Unmasking steps.
         denoise_steps: Denoising steps a token.
         batch: Images at once.
@@ -89,12 +99,14 @@ def bench(
     """
     import torch
 
-    from orderhead.studies.bench import Setting, rescoring
+    from orderhead.studies.bench import MODES, Setting, measure
 
     if threads < 1:
         raise ValueError(f"threads is at least 1, got {threads}")
     torch.set_num_threads(threads)
-    show(rescoring(Setting(size, steps, denoise_steps, batch), rounds), json)
+    asked = {"all": MODES, "none": ()}[modes] if modes in ("all", "none") else split(modes)
+    trained, checkout = ("" if given == "none" else given for given in (body, reference))
+    show(measure(Setting(size, trained, steps, denoise_steps, batch), rounds, asked, checkout), json)
 
 
 def report(folder: Positional[Annotated[str, arg(metavar="DIR")]]) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from orderhead.body.diffloss import TimestepEmbedder
-from orderhead.body.diffusion import TIMESTEPS
 from orderhead.body.mar import MARConfig
 
 
@@ -23,7 +22,7 @@ def sampled(config: MARConfig, counts: Sequence[int], denoise_steps: int, guided
         z = _encoder(config, seen, seen - config.buffer_size) + _decoder(config, count)
         denoised = count * config.decoder_width * width + denoise_steps * count * _modulated(config)
         total += halves * (z + denoised) + denoise_steps * count * config.channels * width
-    return 2 * (images * total + TIMESTEPS * _time(width))
+    return 2 * (images * total + denoise_steps * _time(width))
 
 
 def published(

@@ -1,72 +1,95 @@
-"""What asking a head costs, end to end: the same images under random and under a head, side by side.
+"""What it costs, side by side: the same images under random order, under a head, and by the published code.
 
-Weights are untrained, since time does not depend on them. The runs of a round go forward together, one unmasking step
-of each at a time, so that whatever else the machine does slows all of them alike; a ratio compares their seconds, and
-the value is the median over rounds, beside the least and the greatest. `inside` says the same from within the runs: 1 +
-the head's own seconds over all others.
+The runs of a round go forward together (`turns`); a ratio compares their seconds with random's, and the value is the
+median over rounds, beside the least and the greatest. `inside` says what a head costs from within its run: 1 + the
+head's own seconds over all others. Without a body weights are untrained, since time does not depend on them.
 """
 
 from __future__ import annotations
 
-import copy
 import statistics
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from orderhead.body.conditions import Conditions
+from orderhead.body.load import load_body
 from orderhead.body.mar import MAR, SIZES
 from orderhead.core.device import default_device
 from orderhead.core.names import lookup
 from orderhead.orders.learned import learned
 from orderhead.orders.policy import Policy
 from orderhead.orders.state import DecodeState
+from orderhead.sampling import flops
 from orderhead.sampling.sample import Settings, run
+from orderhead.studies import reference
+from orderhead.studies.memory import peak
+from orderhead.studies.turns import Pause, Run, pausing, together, wait
 from orderhead.training.heads import HeadRecipe, untrained_head
 
+RANDOM, PUBLISHED = "random", "published"
 MODES = ("fast", "semifast-8", "slow")
+COLUMNS = (
+    "mode", "ratio", "least", "greatest", "rounds", "inside", "error", "own_error", "flops", "memory", "body", "steps",
+    "denoise_steps", "batch", "threads",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is timed: a body's size, unmasking and denoising steps, images at once, guidance."""
+    """What is timed: a body's size, or a trained body; unmasking and denoising steps, images at once, guidance."""
 
     size: str = "base"
+    body: str = ""
     steps: int = 64
     denoise_steps: int = 100
     batch: int = 1
     cfg_scale: float = 2.9
 
+    @property
+    def settings(self) -> Settings:
+        """Random order on the published code's stream of random numbers."""
+        return Settings(RANDOM, self.steps, self.denoise_steps, self.cfg_scale, rng="official")
 
-def rescoring(setting: Setting = Setting(), rounds: int = 3, modes: Sequence[str] = MODES) -> list[dict[str, object]]:
-    """Seconds of each mode over those of random, as rows: mode, inside, ratio, least, greatest, rounds and the setting.
+    def load(self) -> MAR:
+        """ValueError for an unknown size or body."""
+        if self.body:
+            return load_body(self.body).to(default_device()).eval().requires_grad_(False)
+        body = MAR(lookup("size", self.size, SIZES)).to(default_device()).eval().requires_grad_(False)
+        for parameter in body.diffloss.parameters():
+            nn.init.normal_(parameter, std=0.02)  # the last layers start at zero: nothing would be seen of the rest
+        return body
 
-    ValueError for an unknown size, or fewer than one round.
+
+def measure(
+    setting: Setting, rounds: int = 3, modes: Sequence[str] = MODES, checkout: str = ""
+) -> list[dict[str, object]]:
+    """Each mode of a head, and the code in `checkout` (LTH14/mar's), beside random: a row each, with `COLUMNS`.
+
+    ValueError for an unknown size or mode, fewer than one round, and where the checkout is none.
     """
     if rounds < 1:
         raise ValueError(f"rounds is at least 1, got {rounds}")
-    body = MAR(lookup("size", setting.size, SIZES)).to(default_device()).eval()
-    network = untrained_head(HeadRecipe(""), body)
-    random = Settings(steps=setting.steps, denoise_steps=setting.denoise_steps, cfg_scale=setting.cfg_scale)
-    heads = {mode: _Timed(learned(network)) for mode in modes}
-    cases = {"random": random} | {mode: replace(random, order=head, rescore=mode) for mode, head in heads.items()}
-    for case in cases.values():
-        case.check(body)
-    seconds, own = ({name: [] for name in cases} for _ in range(2))
-    with tqdm(total=rounds * len(cases) * setting.steps, desc="timing", unit="step") as bar:
-        for _ in range(rounds):
-            for head in heads.values():
-                head.seconds = 0.0
-            for name, spent in together(cases, body, setting.batch, bar.update).items():
-                seconds[name].append(spent)
-                own[name].append(heads[name].seconds if name in heads else 0.0)
-    return [_row(mode, seconds[mode], seconds["random"], own[mode], setting) for mode in modes]
+    body = setting.load()
+    labels_B = torch.arange(setting.batch, device=body.device) % body.config.classes
+    runs, heads = _runs(setting, body, labels_B, modes)
+    if checkout:
+        published = reference.load(checkout, body, setting.denoise_steps)
+        runs[PUBLISHED] = partial(reference.sample, published, setting.settings, labels_B)
+    found = _rounds(runs, heads, rounds, body.device, setting.steps)
+    rows = [_row(mode, found, setting) | _head(mode, found) for mode in modes]
+    if checkout:
+        rows.append(_row(PUBLISHED, found, setting) | _published(found, setting, body, labels_B, checkout))
+    return [{column: row[column] for column in COLUMNS if any(column in r for r in rows)} for row in _even(rows)]
+
+
+def _even(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """The rows, with nothing in the columns that they have not."""
+    return [{column: row.get(column, "") for column in COLUMNS} for row in rows]
 
 
 @dataclass
@@ -77,96 +100,99 @@ class _Timed:
     seconds: float = 0.0
 
     def __call__(self, state: DecodeState) -> Tensor:
-        _wait(state.mask_BL.device)
+        wait(state.mask_BL.device)
         started = time.perf_counter()
         scores_BL = self.policy(state)
-        _wait(state.mask_BL.device)
+        wait(state.mask_BL.device)
         self.seconds += time.perf_counter() - started
         return scores_BL
 
 
-class Turns:
-    """Who may compute: runs take turns, and the time that each has had the floor is counted."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.seconds = dict.fromkeys(names, 0.0)
-        self._queue, self._floor, self._since = deque(names), threading.Condition(), 0.0
-
-    def take(self, name: str) -> None:
-        """Wait until it is this run's turn."""
-        with self._floor:
-            self._floor.wait_for(lambda: self._queue[0] == name)
-            self._since = time.perf_counter()
-
-    def leave(self, name: str, done: bool = False) -> None:
-        """Let the next run go on; one that is `done` has no further turn."""
-        with self._floor:
-            self.seconds[name] += time.perf_counter() - self._since
-            self._queue.popleft()
-            if not done:
-                self._queue.append(name)
-            self._floor.notify_all()
+def _runs(
+    setting: Setting, body: MAR, labels_B: Tensor, modes: Sequence[str]
+) -> tuple[dict[str, Run], dict[str, _Timed]]:
+    """Random's run and those of the modes, and the heads that the latter ask."""
+    for mode in modes:
+        lookup("mode", mode, {known: known for known in MODES})
+    heads = {mode: _Timed(learned(untrained_head(HeadRecipe(""), body))) for mode in modes}
+    cases = {RANDOM: setting.settings}
+    cases |= {mode: replace(setting.settings, order=head, rescore=mode) for mode, head in heads.items()}
+    for case in cases.values():
+        case.check(body)
+    return {name: partial(_sample, case, body, labels_B) for name, case in cases.items()}, heads
 
 
-def together(
-    cases: Mapping[str, Settings], body: MAR, batch: int, step: Callable[[], object] = lambda: None
-) -> dict[str, float]:
-    """Seconds of each case for the same `batch` images, all cases going forward step by step; `step` is told of each.
-
-    Whatever a case raises is raised here.
-    """
-    turns, failed, threads = Turns(list(cases)), [], torch.get_num_threads()
-    labels, index = torch.arange(batch, device=body.device) % body.config.classes, torch.arange(batch)
-
-    def work(name: str) -> None:
-        turns.take(name)
-        try:
-            torch.set_num_threads(threads)  # a thread of its own would have as many as there are cores
-            run(cases[name], _stepping(body, name, turns, step), labels, index)
-            _wait(body.device)
-        except Exception as error:
-            failed.append(error)
-        turns.leave(name, done=True)
-
-    workers = [threading.Thread(target=work, args=(name,), daemon=True) for name in cases]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    if failed:
-        raise failed[0]
-    return turns.seconds
+def _sample(settings: Settings, body: MAR, labels_B: Tensor, pause: Pause) -> Tensor:
+    return run(settings, pausing(body, pause), labels_B, torch.arange(len(labels_B))).tokens_BLC
 
 
-def _stepping(body: MAR, name: str, turns: Turns, step: Callable[[], object]) -> MAR:
-    """The same body, which lets the other runs go first at the start of every unmasking step."""
-    own, conditions = copy.copy(body), body.conditions
+@dataclass(frozen=True)
+class _Found:
+    """Seconds of each run, and of the heads in theirs, a number a round; and what was sampled in the last."""
 
-    def predicted(tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Conditions:
-        _wait(body.device)
-        turns.leave(name)
-        turns.take(name)
-        step()
-        return conditions(tokens_BLC, mask_BL, labels_B)
-
-    own.conditions = predicted
-    return own
+    seconds: Mapping[str, list[float]]
+    own: Mapping[str, list[float]]
+    tokens: Mapping[str, Tensor]
 
 
-def _wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+def _rounds(
+    runs: Mapping[str, Run], heads: Mapping[str, _Timed], rounds: int, device: torch.device, steps: int
+) -> _Found:
+    """Every round another run goes first: what comes after a long one may be slower."""
+    found, names = _Found({name: [] for name in runs}, {name: [] for name in heads}, {}), list(runs)
+    with tqdm(total=rounds * len(runs) * steps, desc="timing", unit="step") as bar:
+        for k in range(rounds):
+            for head in heads.values():
+                head.seconds = 0.0
+            first = k % len(names)
+            done = together({name: runs[name] for name in names[first:] + names[:first]}, device, bar.update)
+            for name, spent in done.seconds.items():
+                found.seconds[name].append(spent)
+            for name, head in heads.items():
+                found.own[name].append(head.seconds)
+            found = replace(found, tokens=done.tokens)
+    return found
 
 
-def _row(mode: str, mine: list[float], random: list[float], own: list[float], setting: Setting) -> dict[str, object]:
-    ratios = sorted(a / b for a, b in zip(mine, random, strict=True))
-    inside = statistics.median(a / (a - head) for a, head in zip(mine, own, strict=True))
+def _row(name: str, found: _Found, setting: Setting) -> dict[str, object]:
+    ratios = sorted(a / b for a, b in zip(found.seconds[name], found.seconds[RANDOM], strict=True))
     return {
-        "mode": mode, "inside": round(inside, 4), "ratio": round(statistics.median(ratios), 4),
-        "least": round(ratios[0], 4), "greatest": round(ratios[-1], 4), "rounds": len(ratios), "size": setting.size,
+        "mode": name, "ratio": round(statistics.median(ratios), 4), "least": round(ratios[0], 4),
+        "greatest": round(ratios[-1], 4), "rounds": len(ratios), "body": setting.body or setting.size,
         "steps": setting.steps, "denoise_steps": setting.denoise_steps, "batch": setting.batch,
         "threads": torch.get_num_threads(),
     }  # fmt: skip
+
+
+def _head(mode: str, found: _Found) -> dict[str, object]:
+    spent = zip(found.seconds[mode], found.own[mode], strict=True)
+    return {"inside": round(statistics.median(a / (a - head) for a, head in spent), 4)}
+
+
+def _published(found: _Found, setting: Setting, body: MAR, labels_B: Tensor, checkout: str) -> dict[str, object]:
+    """How far our tokens are from the published code's, how far those are from themselves in other sums; FLOPs, memory.
+
+    Memory is what is held above the loaded model; FLOPs and memory are ours over the published code's.
+    """
+    theirs = found.tokens[PUBLISHED]
+    other = reference.load(checkout, reference.reordered(body), setting.denoise_steps)
+    again = reference.sample(other, setting.settings, labels_B, lambda: None)
+    counts = setting.settings.counts(body.grid.L)
+    shape = body.config, counts, setting.denoise_steps, setting.cfg_scale != 1, setting.batch
+    return {
+        "error": _relative(found.tokens[RANDOM], theirs), "own_error": _relative(again, theirs),
+        "flops": round(flops.sampled(*shape) / flops.published(*shape), 4),
+        "memory": round(_memory(setting, body, labels_B, checkout), 3),
+    }  # fmt: skip
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    return float(f"{((a - b).norm() / b.norm()).item():.2g}")
+
+
+def _memory(setting: Setting, body: MAR, labels_B: Tensor, checkout: str) -> float:
+    """Our peak over the published code's, with two denoising steps: further ones hold no more."""
+    short = replace(setting, denoise_steps=2)
+    published = reference.load(checkout, body, short.denoise_steps)
+    ours = peak(lambda: run(short.settings, body, labels_B, torch.arange(len(labels_B))))
+    return ours / peak(lambda: reference.sample(published, short.settings, labels_B, lambda: None))

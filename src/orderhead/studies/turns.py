@@ -1,0 +1,104 @@
+"""Runs that go forward together, a step of each at a time: whatever else the machine does slows all of them alike."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from orderhead.body.conditions import Conditions
+from orderhead.body.mar import MAR
+
+Pause = Callable[[], None]
+"""A run calls it at the start of each unmasking step: the other runs go first."""
+
+Run = Callable[[Pause], Tensor]
+"""What is timed; it gives the tokens that it sampled."""
+
+
+class Turns:
+    """Who may compute: runs take turns, and the time that each has had the floor is counted."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.seconds = dict.fromkeys(names, 0.0)
+        self._queue, self._floor, self._since = deque(names), threading.Condition(), 0.0
+
+    def take(self, name: str) -> None:
+        """Wait until it is this run's turn."""
+        with self._floor:
+            self._floor.wait_for(lambda: self._queue[0] == name)
+            self._since = time.perf_counter()
+
+    def leave(self, name: str, done: bool = False) -> None:
+        """Let the next run go on; one that is `done` has no further turn."""
+        with self._floor:
+            self.seconds[name] += time.perf_counter() - self._since
+            self._queue.popleft()
+            if not done:
+                self._queue.append(name)
+            self._floor.notify_all()
+
+
+@dataclass
+class Round:
+    """Seconds of each run, and what it sampled."""
+
+    seconds: Mapping[str, float]
+    tokens: dict[str, Tensor] = field(default_factory=dict)
+
+
+def together(cases: Mapping[str, Run], device: torch.device, step: Callable[[], object] = lambda: None) -> Round:
+    """All cases go forward step by step, in turn; `step` is told of each step. What one raises is raised here."""
+    turns, failed, threads = Turns(list(cases)), [], torch.get_num_threads()
+    done = Round(turns.seconds)
+
+    def work(name: str) -> None:
+        def pause() -> None:
+            wait(device)
+            turns.leave(name)
+            turns.take(name)
+            step()
+
+        turns.take(name)
+        try:
+            torch.set_num_threads(threads)  # a thread of its own would have as many as there are cores
+            done.tokens[name] = cases[name](pause)
+            wait(device)
+        except Exception as error:
+            failed.append(error)
+        turns.leave(name, done=True)
+
+    workers = [threading.Thread(target=work, args=(name,), daemon=True) for name in cases]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if failed:
+        raise failed[0]
+    return done
+
+
+def pausing(body: MAR, pause: Pause) -> MAR:
+    """The same body, which pauses at the start of every unmasking step."""
+    own, conditions = copy.copy(body), body.conditions
+
+    def paused(tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Conditions:
+        pause()
+        return conditions(tokens_BLC, mask_BL, labels_B)
+
+    own.conditions = paused
+    return own
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
