@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -173,6 +174,29 @@ def test_the_whole_page_has_claims_and_every_part(whole):
     for name in ("heuristics/linear", "heuristics/constant", "variants"):
         assert f'href="{name}/report.html"' in page
     assert '<p class="aside">section 2; constant guidance</p>' in page
+
+
+def test_orders_stand_beside_themselves_under_every_setting(whole):
+    """A grid for the settings of one study, with its numbers as a file; parts of several studies have none."""
+    path = whole / "heuristics" / "constant" / "results.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    mine = next(r for r in lines if r["row"] == "raster" and r["metric"].startswith("fd") and "minus" in r["metric"])
+    mine |= {"value": 7.25, "ci": [6.5, 8.0]}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = build(whole).read_text(encoding="utf-8")
+    grid = page.split('<section id="heuristics"')[1].split("</section>")[0]
+    assert "heuristics: one order, 2 settings" in grid
+    assert "raster, constant: +7.25 [6.50, 8.00]" in grid
+    assert grid.count("<tr>") == 1 + 9  # every order but random
+    assert '<section id="variants" class="part"' in page
+    assert page.count("one order,") == 1
+    table = unquote(grid.split('href="data:text/csv;charset=utf-8,')[1].split('"')[0]).splitlines()
+    assert table[0] == "order,setting,fd_minus_random,lo,hi,images"
+    assert sum(line.startswith("raster,constant,7.25,6.5,8.0,") for line in table) == 1
+    path.write_text("")
+    damaged = build(whole).read_text(encoding="utf-8")
+    assert "heuristics/constant: " in damaged
+    assert "one order," not in damaged
 
 
 def test_a_part_without_results_is_told(whole):

@@ -9,12 +9,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
 from orderhead.core.files import read_json
-from orderhead.report import answer, curves, diagnosis, probes, shell, table, told, training
+from orderhead.report import answer, curves, diagnosis, probes, settings, shell, table, told, training
 from orderhead.report.load import load
 from orderhead.report.words import listed
 
@@ -51,10 +52,11 @@ def is_one(folder: Path) -> bool:
 
 def render(folder: Path) -> str:
     """The page as text. Runs that say nothing yet are left out, with a note."""
-    sections, waiting = {}, []
-    for run in runs_in(folder):
+    sections, waiting, runs = {}, [], runs_in(folder)
+    for run in runs:
         name = run.relative_to(folder).as_posix()
         try:
+            sections |= _settings(folder, run.parent, runs) if run.parent.name not in sections else {}
             sections[name] = _section(run, name, _says(folder, run))
         except ValueError as error:
             waiting.append(f"{name}: {error}")
@@ -71,6 +73,19 @@ def render(folder: Path) -> str:
         notes=f'<ul class="notes" role="note">{notes}</ul>' if notes else "",
         footer="orderhead",
     )
+
+
+def _settings(folder: Path, parent: Path, runs: list[Path]) -> dict[str, str]:
+    """What one study measured under several settings, beside each other; nothing where its parts are no settings."""
+    reports = {}
+    for run in runs:
+        with suppress(ValueError):  # told where its own section would be
+            if run.parent == parent and not diagnosis.is_one(run):
+                reports[run.name] = load(run)
+    if len({report.study for report in reports.values()}) != 1:
+        return {}
+    html = settings.section(parent.name, reports, contents(parent))
+    return {parent.name: html} if html else {}
 
 
 def _findings(path: Path) -> list[dict[str, str]]:
