@@ -8,6 +8,7 @@ import pytest
 import torch
 from worlds import bare_body
 
+from orderhead.body.watched import watched
 from orderhead.cli import main
 from orderhead.sampling.sample import Settings, run
 from orderhead.studies import bench, reference, turns
@@ -34,7 +35,7 @@ def test_runs_take_turns_step_by_step():
 
 def _run(settings: Settings, body=None):
     body, labels = body or bare_body(), torch.tensor([1])
-    return lambda pause: run(settings, turns.pausing(body, pause), labels, torch.tensor([0])).tokens_BLC
+    return lambda pause: run(settings, watched(body, pause), labels, torch.tensor([0])).tokens_BLC
 
 
 def test_every_run_makes_every_step_in_turn():

@@ -13,7 +13,7 @@ from orderhead.orders.policy import POLICIES
 from orderhead.orders.state import DecodeState, top_masked
 from orderhead.sampling.sample import Settings, run, sample
 from orderhead.sampling.sampler import decode, given_draw, plain
-from orderhead.sampling.schedule import SCHEDULES, counts_of, rescore_steps
+from orderhead.sampling.schedule import SCHEDULES, counts_of, denoise_counts, rescore_steps
 from orderhead.sampling.trace import Recorder, Trace
 
 CHEAP = {"steps": 5, "denoise_steps": 3, "x0_bound": 3.0}
@@ -100,6 +100,42 @@ def test_the_same_noise_meets_a_cell_under_every_order(body):
         state = DecodeState.start(body.grid, 4, torch.tensor([0, 1]), torch.tensor([3, 9]), (5, 10), Paired(2))
         images.append(decode(state, plain(body), policy, noise_draw, lambda *_: None, {0}).tokens_BLC)
     assert all(torch.equal(images[0], image) for image in images[1:])
+
+
+# Denoising steps by unmasking step.
+
+
+def test_denoising_steps_go_from_the_first_number_to_the_last():
+    assert denoise_counts(25, 3) == (25, 25, 25)
+    assert denoise_counts("25", 2) == (25, 25)
+    assert denoise_counts("50:5", 4) == (50, 35, 20, 5)
+    assert denoise_counts("5:50", 1) == (5,)
+    assert denoise_counts([3, 9], 2) == (3, 9)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [("5:x", "FIRST:LAST"), ("1:2:3", "FIRST:LAST"), ("", "FIRST:LAST"), ([3, 4, 5], "3 numbers for 2"),
+     ("0:9", r"\[1, 1000\], got 0"), ([2, 1001], "got 1001"), (2.5, "whole number")],
+)  # fmt: skip
+def test_other_denoising_steps_are_refused(body, given, says):
+    with pytest.raises(ValueError, match=says):
+        sample(body, [0], steps=2, denoise_steps=given)
+
+
+def test_the_same_number_everywhere_is_that_number(body):
+    cheap = {**CHEAP, "cfg_scale": 2.0}
+    wanted = sample(body, [0, 1], **cheap | {"denoise_steps": 3}).tokens_BLC
+    for given in ("3", "3:3", [3] * len(Settings("random", CHEAP["steps"]).counts(15))):
+        assert torch.equal(sample(body, [0, 1], **cheap | {"denoise_steps": given}).tokens_BLC, wanted)
+
+
+def test_what_a_step_draws_depends_on_its_own_denoising_steps_alone(body):
+    """Until the step where the numbers differ, the images are the same."""
+    few, many = (sample(body, [0], "raster", steps=3, denoise_steps=n) for n in ([4, 4, 4], [4, 4, 9]))
+    first = few.trace.counts_T[:2].sum()
+    assert torch.equal(few.tokens_BLC[:, :first], many.tokens_BLC[:, :first])
+    assert not torch.equal(few.tokens_BLC[:, first:], many.tokens_BLC[:, first:])
 
 
 # A policy of one's own.

@@ -123,6 +123,13 @@ def test_the_formula_counts_what_torch_counts(shape, guided):
     assert counted.get_total_flops() == expected
 
 
+def test_the_formula_counts_a_number_of_denoising_steps_for_each_step():
+    body, settings = bare_body(), Settings("random", 3, "7:2", 2.0)
+    with FlopCounterMode(display=False) as counted:
+        run(settings, body, torch.tensor([0]), torch.tensor([0]))
+    assert counted.get_total_flops() == flops.sampled(body.config, settings.counts(16), "7:2")
+
+
 @pytest.mark.parametrize("steps", [64, 256])
 def test_flops_are_at_most_0_955_of_the_published_codes(steps):
     """At MAR-B's shape, guided, 100 denoising steps."""

@@ -12,6 +12,7 @@ from orderhead.console import Float, Int, OptionalFloat, OptionalInt
 
 if TYPE_CHECKING:
     from orderhead.body.mar import MARConfig
+    from orderhead.sampling.schedule import Denoise
     from orderhead.training.ground import Ground
 
 Names = Annotated[str, arg(metavar="A,B,...")]
@@ -24,8 +25,8 @@ class SamplingOptions:
 
     steps: OptionalInt = None
     """Unmasking steps, at most the number of cells; ar_* orders, one_by_one and COUNTS have their own number."""
-    denoise_steps: OptionalInt = None
-    """Denoising steps a token."""
+    denoise_steps: Annotated[str | None, arg(metavar="INT|FIRST:LAST|INT,INT,...")] = None
+    """Denoising steps a token: one number, from the first unmasking step to the last, or one for each."""
     cfg: OptionalFloat = None
     """Guidance scale from 0 to 100; 1 is none."""
     cfg_schedule: Literal["linear", "constant", "equalized"] = "linear"
@@ -63,7 +64,7 @@ class SamplingOptions:
 
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed lies in [0, 2**32), got {self.seed}")
-        given = {"steps": self.steps, "denoise_steps": self.denoise_steps, "cfg_scale": self.cfg}
+        given = {"steps": self.steps, "denoise_steps": denoise_of(self.denoise_steps), "cfg_scale": self.cfg}
         schedule = schedule_of(self.schedule)
         effective = SCHEDULE_OF.get(order or "") if schedule is None else schedule
         return filled(body, body.grid.L, given, effective) | {
@@ -125,6 +126,17 @@ def schedule_of(text: str) -> str | list[int] | None:
         return None
     counts = [word.strip() for word in text.split(",")]
     return [int(c) for c in counts] if all(c.isdecimal() for c in counts) else text
+
+
+def denoise_of(text: str | None) -> Denoise | None:
+    """A number, numbers, FIRST:LAST as it is, or None for the preset."""
+    if text is None or ":" in text:
+        return text
+    try:
+        numbers = [int(word) for word in split(text)]
+    except ValueError:
+        raise ValueError(f"--denoise-steps is a whole number, FIRST:LAST, or numbers; got {text!r}") from None
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def split(text: str) -> list[str]:

@@ -55,8 +55,8 @@ def sample(
     settings = Settings(order, rng=rng, **preset)
     settings.check(model)
     labels_N = torch.tensor([numbers[i % len(numbers)] for i in range(n)], device=model.device)
-    with progress(settings, model, n):
-        write(settings, model, labels_N)
+    with progress(settings, model, n) as seen:
+        write(settings, seen, labels_N)
     wrote(out)
 
 

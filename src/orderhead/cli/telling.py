@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -10,7 +11,7 @@ from orderhead import console
 from orderhead.catalogue import KINDS
 from orderhead.console import Float, Int, OptionalInt, show, wrote
 from orderhead.core.names import unknown
-from orderhead.options import Names, split
+from orderhead.options import Names, parse_seeds, split
 
 
 def lint(
@@ -73,6 +74,10 @@ def bench(
     batch: Int = 1,
     rounds: Int = 3,
     threads: Int = 1,
+    pareto: bool = False,
+    images: OptionalInt = None,
+    seeds: Annotated[str, arg(metavar="0,1,...")] = "0,1,2,3,4",
+    out: str = "out/pareto",
     json: bool = False,
 ) -> None:
     """Measure what it costs to ask a head, and the published code beside ours: seconds over those of random order.
@@ -81,8 +86,12 @@ def bench(
     are from themselves where its sums are taken in another order; `flops` and `memory` (above the loaded model) are
     ours over its.
 
+    With --pareto: how much of the work of one cell a step and 100 denoising steps do images of the same quality need?
+    A page of orders, steps and solvers, each with its Frechet distance and its cost beside that.
+
     For example:
         orderhead bench --size base --rounds 3
+        orderhead bench --pareto --images 100 --out out/pareto
         orderhead bench --body fashion --modes none --reference ~/mar --batch 16
 
     Args:
@@ -95,6 +104,10 @@ def bench(
         batch: Images at once.
         rounds: Interleaved rounds; the ratio is their median.
         threads: Threads of the CPU.
+        pareto: Measure quality against cost instead, on a trained body (fashion where none is named).
+        images: Images a point and seed, of --pareto; 200 where this is left out.
+        seeds: Of noise, of --pareto; at least two.
+        out: Folder for what --pareto measures and its page.
         json: Print JSON instead of a table.
     """
     import torch
@@ -104,9 +117,23 @@ def bench(
     if threads < 1:
         raise ValueError(f"threads is at least 1, got {threads}")
     torch.set_num_threads(threads)
+    if pareto:
+        _pareto(body, images, parse_seeds(seeds), Path(out))
+        return
     asked = {"all": MODES, "none": ()}[modes] if modes in ("all", "none") else split(modes)
     trained, checkout = ("" if given == "none" else given for given in (body, reference))
     show(measure(Setting(size, trained, steps, denoise_steps, batch), rounds, asked, checkout), json)
+
+
+def _pareto(body: str, images: int | None, seeds: list[int], out: Path) -> None:
+    from orderhead.report import build
+    from orderhead.studies.pareto import IMAGES, pareto
+    from orderhead.studies.plan import Plan
+    from orderhead.training.ground import Ground
+
+    ground = None if body == "none" else Ground(body=body)
+    plan = Plan(out, "mini", ground=ground, images=IMAGES if images is None else images)
+    wrote(build(pareto(plan, seeds)))
 
 
 def report(folder: Positional[Annotated[str, arg(metavar="DIR")]]) -> None:

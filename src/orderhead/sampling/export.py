@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR
+from orderhead.body.watched import watched
 from orderhead.core.files import read_json, replacing, write_json
 from orderhead.core.grid import Grid
 from orderhead.data.latents import fingerprint
@@ -158,13 +159,9 @@ def _continues(record: dict[str, Any], found: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def progress(settings: Settings, body: MAR, n: int) -> Iterator[None]:
-    """A bar for what takes more than two seconds; it counts the calls of the denoising network."""
-    calls = len(settings.counts(body.grid.L)) * settings.denoise_steps
+def progress(settings: Settings, body: MAR, n: int) -> Iterator[MAR]:
+    """A bar for what takes more than two seconds: it counts the unmasking steps of the body that it gives."""
     parts = 1 if settings.rng == "official" else math.ceil(n / BATCH)
-    with tqdm(total=parts * calls, desc="sampling", unit="step", delay=2, leave=False) as bar:
-        hook = body.diffloss.net.register_forward_hook(lambda *_: bar.update() and None)
-        try:
-            yield
-        finally:
-            hook.remove()
+    total = parts * len(settings.counts(body.grid.L))
+    with tqdm(total=total, desc="sampling", unit="step", delay=2, leave=False) as bar:
+        yield watched(body, bar.update)

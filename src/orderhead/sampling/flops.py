@@ -1,7 +1,8 @@
 """What a sample costs in floating-point operations, by formula: this sampler's, and the published code's.
 
 Products of matrices and attention are counted, two operations a multiplication, as `torch.utils.flop_counter` does;
-what is added, normalized or activated is not.
+what is added, normalized or activated is not. With the dpm solver, whose number of denoising steps is at most the one
+given, it is an upper bound.
 
 Legend: S buffer tokens, L cells, W width.
 """
@@ -12,17 +13,23 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from orderhead.body.diffloss import TimestepEmbedder
+from orderhead.body.diffusion import respaced
 from orderhead.body.mar import MARConfig
+from orderhead.sampling.schedule import Denoise, denoise_counts
 
 
-def sampled(config: MARConfig, counts: Sequence[int], denoise_steps: int, guided: bool = True, images: int = 1) -> int:
+def sampled(
+    config: MARConfig, counts: Sequence[int], denoise_steps: Denoise, guided: bool = True, images: int = 1
+) -> int:
     """Of `images` images in one batch, `counts` cells a step, without what the policy costs."""
     halves, total, width = 1 + guided, 0, config.diffloss_width
-    for seen, count in zip(_seen(config, counts), counts, strict=True):
+    denoise_T = denoise_counts(denoise_steps, len(counts))
+    for seen, count, denoise in zip(_seen(config, counts), counts, denoise_T, strict=True):
         z = _encoder(config, seen, seen - config.buffer_size) + _decoder(config, count)
-        denoised = count * config.decoder_width * width + denoise_steps * count * _modulated(config)
-        total += halves * (z + denoised) + denoise_steps * count * config.channels * width
-    return 2 * (images * total + denoise_steps * _time(width))
+        denoised = count * config.decoder_width * width + denoise * count * _modulated(config)
+        total += halves * (z + denoised) + denoise * count * config.channels * width
+    timesteps = len({int(t) for n in set(denoise_T) for t in respaced(n)})
+    return 2 * (images * total + timesteps * _time(width))
 
 
 def published(

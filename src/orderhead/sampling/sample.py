@@ -30,7 +30,7 @@ from orderhead.sampling import guidance as guide
 from orderhead.sampling.labels import class_numbers, image_numbers
 from orderhead.sampling.presets import filled
 from orderhead.sampling.sampler import Draw, Injected, decode, diffusion_draw, plain, with_null
-from orderhead.sampling.schedule import counts_of, rescore_steps
+from orderhead.sampling.schedule import Denoise, counts_of, denoise_counts, rescore_steps
 from orderhead.sampling.solvers import SOLVERS, Denoising
 from orderhead.sampling.trace import Recorder, Trace
 
@@ -75,12 +75,13 @@ class Settings:
 
     `order`: a name of `POLICIES` or `LEARNED`, or a policy. `head`: the head that a learned order asks, by name.
     `schedule`: cosine, linear, one_by_one, or explicit counts; None takes the order's own (cosine, but for `ar_*`).
-    `x0_bound`: None takes the body's own. `rng`: `paired`, or `official` for the published code's random stream.
+    `denoise_steps`: a number, or what `schedule.Denoise` says. `x0_bound`: None takes the body's own. `rng`: `paired`,
+    or `official` for the published code's random stream.
     """
 
     order: str | Policy = "random"
     steps: int = 64
-    denoise_steps: int = 100
+    denoise_steps: Denoise = 100
     cfg_scale: float = 1.0
     cfg_schedule: str = "linear"
     temperature: float = 1.0
@@ -93,8 +94,10 @@ class Settings:
     head: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "denoise_steps", "seed"):
+        for name in ("steps", "seed"):
             object.__setattr__(self, name, whole(name, getattr(self, name)))
+        if not isinstance(self.denoise_steps, Sequence):
+            object.__setattr__(self, "denoise_steps", whole("denoise_steps", self.denoise_steps))
 
     def policy(self) -> Policy:
         if not isinstance(self.order, str):
@@ -125,11 +128,11 @@ class Settings:
             raise unknown("rng", self.rng, ("paired", "official"))
         return Paired(self.seed)
 
-    def denoising(self, body: MAR) -> Denoising:
-        """ValueError for a setting out of range."""
+    def denoising(self, body: MAR, steps: int) -> tuple[Denoising, ...]:
+        """The solver's settings at each of so many unmasking steps. ValueError for one out of range."""
         own = None if self.rng == "official" else body.config.token_bound
-        bounds = (bound for bound in (self.x0_bound, own) if bound is not None)
-        return Denoising(self.denoise_steps, self.temperature, next(bounds, math.inf))
+        bound = next((bound for bound in (self.x0_bound, own) if bound is not None), math.inf)
+        return tuple(Denoising(n, self.temperature, bound) for n in denoise_counts(self.denoise_steps, steps))
 
     def check(self, body: MAR) -> None:
         """ValueError for any unknown name or setting out of range, before anything is sampled."""
@@ -137,7 +140,7 @@ class Settings:
         if isinstance(policy := self.policy(), Learned):
             policy.head.fits(body.grid.L, body.config.decoder_width, body.config.classes)
         self.randomness(body.grid.L)
-        self.denoising(body)
+        self.denoising(body, len(self.counts(body.grid.L)))
         lookup("solver", self.solver, SOLVERS)
         self.check_guidance()
 
@@ -210,7 +213,7 @@ def sample(
     order: str | Policy = "random",
     *,
     steps: int | None = None,
-    denoise_steps: int | None = None,
+    denoise_steps: Denoise | None = None,
     cfg_scale: float | None = None,
     cfg_schedule: str = "linear",
     temperature: float = 1.0,
@@ -274,7 +277,7 @@ def _draw(settings: Settings, body: MAR, policy: Policy, state: DecodeState) -> 
     """The body's diffusion head under the settings' solver and guidance."""
     guidance = _guidance(settings, body, state, policy)
     solver = lookup("solver", settings.solver, SOLVERS)
-    return diffusion_draw(body, solver, settings.denoising(body), guidance, body.config.channels)
+    return diffusion_draw(body, solver, settings.denoising(body, len(state.counts)), guidance, body.config.channels)
 
 
 def _decoded(settings: Settings, body: MAR, policy: Policy, state: DecodeState, draw: Draw) -> Samples:

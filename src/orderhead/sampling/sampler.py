@@ -5,7 +5,7 @@ Legend: B batch, L cells, C channels, N revealed cells of all images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -68,8 +68,13 @@ def with_null(body: Body) -> Predict:
     return predict
 
 
-def diffusion_draw(body: Body, solver: Solver, settings: Denoising, guidance: Guidance | None, channels: int) -> Draw:
-    """Draw each token from the body's diffusion head; with guidance, the state holds conditions under no label too."""
+def diffusion_draw(
+    body: Body, solver: Solver, settings: Sequence[Denoising], guidance: Guidance | None, channels: int
+) -> Draw:
+    """Draw each token from the body's diffusion head; with guidance, the state holds conditions under no label too.
+
+    `settings` are the solver's, one for each unmasking step.
+    """
     denoiser = body.denoiser()
 
     def draw(state: DecodeState, where_BL: Tensor) -> Tensor:
@@ -81,8 +86,8 @@ def diffusion_draw(body: Body, solver: Solver, settings: Denoising, guidance: Gu
             assert state.null_conditions is not None, "guidance needs with_null(body)"
             z_MD = torch.cat([z_MD, state.null_conditions.at(where_BL)])
             denoise = _guided(denoiser.under(z_MD), guidance(state, where_BL))
-        row_N, cell_N = where_BL.nonzero(as_tuple=True)
-        return solver(denoise, state.rng.noises(state.index_B[row_N], cell_N, channels, settings.steps), settings)
+        (row_N, cell_N), own = where_BL.nonzero(as_tuple=True), settings[state.step]
+        return solver(denoise, state.rng.noises(state.index_B[row_N], cell_N, channels, own.steps), own)
 
     return draw
 

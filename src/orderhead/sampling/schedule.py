@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence, Sized
 from itertools import pairwise
 
+from orderhead.body.diffusion import TIMESTEPS
 from orderhead.core.checks import whole
 from orderhead.core.names import lookup
 
@@ -56,6 +57,39 @@ def counts_of(schedule: str | Sequence[int], steps: int, cells: int) -> tuple[in
     if not 1 <= steps <= cells:
         raise ValueError(f"steps lies in [1, {cells}] (the cells to reveal), got {steps}")
     return make(steps, cells)
+
+
+Denoise = int | str | Sequence[int]
+"""Denoising steps a token: one number; `"50:5"`, from the first unmasking step to the last in equal parts; or a number
+for each unmasking step."""
+
+
+def denoise_counts(given: Denoise, steps: int) -> tuple[int, ...]:
+    """The denoising steps of each unmasking step.
+
+    ValueError for text of another form, a list of another length, and numbers outside [1, 1000].
+    """
+    if isinstance(given, str):
+        counts = _between(given, steps)
+    elif isinstance(given, Sequence):
+        counts = tuple(whole("a number of denoising steps", n) for n in given)
+    else:
+        counts = (whole("denoise_steps", given),) * steps
+    if len(counts) != steps:
+        raise ValueError(f"denoise_steps has {len(counts)} numbers for {steps} unmasking steps; give one for each")
+    for n in counts:
+        if not 1 <= n <= TIMESTEPS:
+            raise ValueError(f"denoise_steps lies in [1, {TIMESTEPS}], got {n}")
+    return counts
+
+
+def _between(text: str, steps: int) -> tuple[int, ...]:
+    """`"50:5"` -> whole numbers from 50 down to 5, `"25"` -> the same one everywhere."""
+    ends = [part.strip() for part in text.split(":")]
+    if len(ends) > 2 or not all(end.isdecimal() for end in ends):
+        raise ValueError(f"denoise_steps is a number, FIRST:LAST or a list of numbers, got {text!r}")
+    first, last = int(ends[0]), int(ends[-1])
+    return tuple(round(first + (last - first) * k / max(steps - 1, 1)) for k in range(steps))
 
 
 def rescore_steps(rescore: int | str, steps: int) -> frozenset[int]:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from orderhead.body.load import load_body
 from orderhead.body.mar import MAR, SIZES
+from orderhead.body.watched import watched
 from orderhead.core.device import default_device
 from orderhead.core.names import lookup
 from orderhead.orders.learned import learned
@@ -28,7 +29,7 @@ from orderhead.sampling import flops
 from orderhead.sampling.sample import Settings, run
 from orderhead.studies import reference
 from orderhead.studies.memory import peak
-from orderhead.studies.turns import Pause, Run, pausing, together, wait
+from orderhead.studies.turns import Pause, Run, together, wait
 from orderhead.training.heads import HeadRecipe, untrained_head
 
 RANDOM, PUBLISHED = "random", "published"
@@ -123,7 +124,7 @@ def _runs(
 
 
 def _sample(settings: Settings, body: MAR, labels_B: Tensor, pause: Pause) -> Tensor:
-    return run(settings, pausing(body, pause), labels_B, torch.arange(len(labels_B))).tokens_BLC
+    return run(settings, watched(body, pause), labels_B, torch.arange(len(labels_B))).tokens_BLC
 
 
 @dataclass(frozen=True)

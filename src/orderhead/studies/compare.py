@@ -70,7 +70,7 @@ def head_identity(settings: Settings) -> dict[str, Any]:
 def common_protocol(body_name: str, body: MAR, images: int, settings: Settings, own: Sequence[str]) -> dict[str, Any]:
     """What changes every number of a run, as JSON gives it back; fields of settings that are a row's `own` left out."""
     fields = {k: v for k, v in asdict(replace(settings, order="")).items() if k not in own}
-    fields["schedule"] = list(counts) if isinstance(counts := fields["schedule"], tuple) else counts
+    fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
     fields["x0_bound"] = "inf" if fields["x0_bound"] == math.inf else fields["x0_bound"]
     models = {"weights": body, "tokenizer": load_tokenizer(body.config.tokenizer)}
     return {"body": body_name, **{k: fingerprint(m) for k, m in models.items()}, "images": images, **fields}

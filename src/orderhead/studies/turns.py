@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 from collections import deque
@@ -11,9 +10,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-
-from orderhead.body.conditions import Conditions
-from orderhead.body.mar import MAR
 
 Pause = Callable[[], None]
 """A run calls it at the start of each unmasking step: the other runs go first."""
@@ -82,18 +78,6 @@ def together(cases: Mapping[str, Run], device: torch.device, step: Callable[[], 
     if failed:
         raise failed[0]
     return done
-
-
-def pausing(body: MAR, pause: Pause) -> MAR:
-    """The same body, which pauses at the start of every unmasking step."""
-    own, conditions = copy.copy(body), body.conditions
-
-    def paused(tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Conditions:
-        pause()
-        return conditions(tokens_BLC, mask_BL, labels_B)
-
-    own.conditions = paused
-    return own
 
 
 def wait(device: torch.device) -> None:

@@ -1,0 +1,23 @@
+"""A body whose passes are noticed: for progress bars, and for runs that take turns."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+from torch import Tensor
+
+from orderhead.body.conditions import Conditions
+from orderhead.body.mar import MAR
+
+
+def watched(body: MAR, seen: Callable[[], object]) -> MAR:
+    """The same body, sharing its weights; `seen` is called at the start of every unmasking step that it is asked in."""
+    own, conditions = copy.copy(body), body.conditions
+
+    def noticed(tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Conditions:
+        seen()
+        return conditions(tokens_BLC, mask_BL, labels_B)
+
+    own.conditions = noticed
+    return own
