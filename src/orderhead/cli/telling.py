@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from orderhead import console
 from orderhead.catalogue import KINDS
 from orderhead.console import Float, Int, OptionalInt, show, wrote
 from orderhead.core.names import unknown
-from orderhead.options import Names, parse_seeds, split
+from orderhead.options import JudgeOptions, Names, parse_seeds, split
 
 
 def lint(
@@ -77,6 +77,7 @@ def bench(
     pareto: bool = False,
     images: OptionalInt = None,
     seeds: Annotated[str, arg(metavar="0,1,...")] = "0,1,2,3,4",
+    judging: OmitArgPrefixes[JudgeOptions] = JudgeOptions(),
     out: str = "out/pareto",
     json: bool = False,
 ) -> None:
@@ -118,22 +119,15 @@ def bench(
         raise ValueError(f"threads is at least 1, got {threads}")
     torch.set_num_threads(threads)
     if pareto:
-        _pareto(body, images, parse_seeds(seeds), Path(out))
+        from orderhead.report import build
+        from orderhead.studies import pareto as quality
+
+        chosen = {"body": "fashion" if body == "none" else body, "images": quality.IMAGES if images is None else images}
+        wrote(build(quality.pareto(Path(out), **chosen, seeds=parse_seeds(seeds), judging=judging.given())))
         return
     asked = {"all": MODES, "none": ()}[modes] if modes in ("all", "none") else split(modes)
     trained, checkout = ("" if given == "none" else given for given in (body, reference))
     show(measure(Setting(size, trained, steps, denoise_steps, batch), rounds, asked, checkout), json)
-
-
-def _pareto(body: str, images: int | None, seeds: list[int], out: Path) -> None:
-    from orderhead.report import build
-    from orderhead.studies.pareto import IMAGES, pareto
-    from orderhead.studies.plan import Plan
-    from orderhead.training.ground import Ground
-
-    ground = None if body == "none" else Ground(body=body)
-    plan = Plan(out, "mini", ground=ground, images=IMAGES if images is None else images)
-    wrote(build(pareto(plan, seeds)))
 
 
 def report(folder: Positional[Annotated[str, arg(metavar="DIR")]]) -> None:

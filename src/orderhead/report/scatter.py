@@ -35,11 +35,12 @@ def plot(points: Sequence[Point], x_title: str, y_title: str, label: str) -> str
 
 
 def scales(points: Sequence[Point]) -> tuple[Scale, Scale]:
-    """x over the points' range, y from 0 to the highest interval."""
+    """x over the points' range, y from 0, or the lowest interval below it, to the highest interval."""
     xs = [p.x for p in points]
     pad = 0.06 * (max(xs) - min(xs)) or 1.0
     top = max(p.ci[1] if p.ci else p.y for p in points) or 1.0
-    return Scale(min(xs) - pad, max(xs) + pad, LEFT, WIDTH - 6), Scale(0, 1.04 * top, HEIGHT - BOTTOM, 6)
+    low = 1.04 * min(0.0, *(p.ci[0] if p.ci else p.y for p in points))
+    return Scale(min(xs) - pad, max(xs) + pad, LEFT, WIDTH - 6), Scale(low, 1.04 * top, HEIGHT - BOTTOM, 6)
 
 
 def names_that_fit(points: Sequence[Point], sx: Scale, sy: Scale) -> list[tuple[Point, tuple[float, float]]]:

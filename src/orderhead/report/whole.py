@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from orderhead.core.files import read_json
-from orderhead.report import answer, curves, diagnosis, probes, settings, shell, table, told, training
+from orderhead.report import answer, cost, curves, diagnosis, probes, settings, shell, table, told, training
 from orderhead.report.load import load
 from orderhead.report.words import listed
 
@@ -63,7 +63,7 @@ def render(folder: Path) -> str:
     found = _findings(folder / FINDINGS)
     notes = "".join(f"<li>{escape(note)}</li>" for note in waiting)
     return shell.page(
-        {"Claims": _claims(found)} | sections,
+        {"Claims": _claims(found), "Cost": cost.section(folder)} | sections,
         script=shell.asset("page.js"),
         data='{"orders":[]}',
         title=escape(f"The study: {folder.name}"),
@@ -76,7 +76,9 @@ def render(folder: Path) -> str:
 
 
 def _settings(folder: Path, parent: Path, runs: list[Path]) -> dict[str, str]:
-    """What one study measured under several settings, beside each other; nothing where its parts are no settings."""
+    """What one study measured under several settings, beside each other; nothing where its parts are not said to be."""
+    if not contents(parent):
+        return {}
     reports = {}
     for run in runs:
         with suppress(ValueError):  # told where its own section would be

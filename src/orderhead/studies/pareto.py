@@ -15,23 +15,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from orderhead.body.load import load_body
 from orderhead.body.mar import MAR
 from orderhead.body.watched import watched
+from orderhead.core.device import default_device
 from orderhead.core.files import read_json, write_json, write_text
 from orderhead.sampling import flops
+from orderhead.sampling.presets import filled
 from orderhead.sampling.sample import Settings, run
 from orderhead.sampling.schedule import Denoise
 from orderhead.studies.beside import Difference, differences
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
-from orderhead.studies.plan import Plan
-from orderhead.studies.rounds import baseline
 from orderhead.studies.seeds import pooled
 from orderhead.studies.turns import Pause, Run, together
+from orderhead.studies.worlds import LEAST_IMAGES, World
 
 OWN = ("steps", "denoise_steps", "solver")  # what a point has for itself, beside its order
 TIMED_IMAGES = 16
@@ -73,37 +76,50 @@ POINTS: Sequence[Point] = (
 """What is tried; another one is another line. `4` cells a step is the study's own number of steps (64 for 256)."""
 
 
-def pareto(plan: Plan, seeds: Sequence[int]) -> Path:
-    """Measure every point under every seed. ValueError as for `rounds.baseline`, and for fewer than two seeds."""
+def pareto(
+    out: Path,
+    body: str = "fashion",
+    images: int = IMAGES,
+    seeds: Sequence[int] = tuple(range(5)),
+    judging: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """Measure every point under every seed, `images` images each, into `out`. `judging` as for `compare`.
+
+    ValueError for an unknown body, sources that do not fit it, too few images, and fewer than two seeds.
+    """
     if len(seeds) < 2:
         raise ValueError(f"the interval is over seeds; give at least two, got {list(seeds)}")
-    runs = [_comparison(plan.seeded(seed, alone=False), seeds) for seed in seeds]
+    if images < LEAST_IMAGES:
+        raise ValueError(f"a comparison takes at least {LEAST_IMAGES} images a point, got {images}")
+    model = load_body(body).to(default_device()).requires_grad_(False)
+    world = replace(World.of(model.config, judging), classifier=None)  # nobody watches partial images
+    runs = [_comparison(out / f"seed-{seed}", model, body, images, seed, world, judging) for seed in seeds]
     for each in runs:
-        execute(each)
+        execute(replace(each, command=_command(body, images, seeds)))
     by_seed = [differences(each.out) for each in runs]
     gaps = pooled({name: [found[name][0] for found in by_seed] for name in by_seed[0]})
-    costs = _costs(plan.out / "cost.json", runs[0])
+    costs = _costs(out / "cost.json", runs[0])
     lines = [_line(name, gap, costs[name]) for name, gap in gaps.items()]
-    write_json(plan.out / "pareto.json", {"seeds": list(seeds), "images": runs[0].images, "points": lines})
-    write_text(plan.out / "table.md", table(lines, len(seeds), runs[0].images))
-    return plan.out
+    write_json(out / "pareto.json", {"seeds": list(seeds), "images": images, "points": lines})
+    write_text(out / "table.md", table(lines, len(seeds), images))
+    return out
 
 
-def _comparison(plan: Plan, seeds: Sequence[int]) -> Comparison:
+def _comparison(
+    out: Path, body: MAR, name: str, images: int, seed: int, world: World, judging: Mapping[str, str]
+) -> Comparison:
     """One seed's: every point against the reference, which is the run's random order."""
-    base = baseline(plan, "pareto", {})
-    L = base.body.grid.L
-    reference = REFERENCE.settings(base.settings, L)
-    arms = {BASELINE: reference} | {point.name(L): point.settings(base.settings, L) for point in POINTS}
-    return replace(
-        base, arms={name: Arm(settings) for name, settings in arms.items()}, settings=reference, own=OWN,
-        world=replace(base.world, classifier=None), command=_command(base, seeds),
-    )  # fmt: skip
+    L = body.grid.L
+    base = Settings(**filled(body.config, L, {}), seed=seed)
+    reference = REFERENCE.settings(base, L)
+    arms = {BASELINE: reference} | {point.name(L): point.settings(base, L) for point in POINTS}
+    each = {arm: Arm(settings) for arm, settings in arms.items()}
+    return Comparison(out, "pareto", name, body, each, images, reference, world, given=judging, own=OWN)
 
 
-def _command(base: Comparison, seeds: Sequence[int]) -> str:
+def _command(body: str, images: int, seeds: Sequence[int]) -> str:
     numbers = ",".join(map(str, seeds))
-    return f"orderhead bench --pareto --body {base.body_name} --images {base.images} --seeds {numbers} --out pareto"
+    return f"orderhead bench --pareto --body {body} --images {images} --seeds {numbers} --out pareto"
 
 
 def _line(name: str, gap: Difference, cost: Mapping[str, float]) -> dict[str, Any]:
