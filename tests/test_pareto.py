@@ -39,12 +39,12 @@ def done(world):
 def test_every_point_stands_beside_the_reference(done, world):
     record = json.loads((done / "pareto.json").read_text())
     lines = {line["point"]: line for line in record["points"]}
-    assert list(lines) == ["random-4x3:1", "halton-2x2-dpm"]
+    assert list(lines) == ["random-4x3to1", "halton-2x2-dpm"]
     assert (record["seeds"], record["images"]) == ([0, 7], IMAGES)
     body = load_body(world["body"])
     whole = flops.sampled(body.config, (1,) * 16, 4)
     few = flops.sampled(body.config, Settings(steps=4).counts(16), "3:1")
-    assert lines["random-4x3:1"]["flops"] == pytest.approx(few / whole)
+    assert lines["random-4x3to1"]["flops"] == pytest.approx(few / whole)
     assert all(0 < line["seconds"] < 1 for line in lines.values())
     gaps = [load(done / f"seed-{s}") for s in (0, 7)]
     mean = sum(r.figures["halton-2x2-dpm", "fd_minus_random"].value for r in gaps) / 2
@@ -64,10 +64,21 @@ def test_run_again_it_samples_and_times_nothing(done, world, monkeypatch):
         raise AssertionError("done already")
 
     before = (done / "pareto.json").read_text()
-    monkeypatch.setattr(quality, "_seconds", never)
+    monkeypatch.setattr(quality, "_timed", never)
     monkeypatch.setattr("orderhead.sampling.stream.run", never)
     assert pareto(**world) == done
     assert (done / "pareto.json").read_text() == before
+
+
+def test_seconds_of_another_body_are_measured_anew(done, world, monkeypatch):
+    path = done / "seconds.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps(kept | {"what": kept["what"] | {"weights": "others"}}))
+    names = ["random", *(point.name(16) for point in FEW)]
+    monkeypatch.setattr(quality, "_timed", lambda *args: {name: 2.0 if name == "random" else 1.0 for name in names})
+    pareto(**world)
+    assert {p["seconds"] for p in json.loads((done / "pareto.json").read_text())["points"]} == {0.5}
+    assert json.loads(path.read_text())["what"] == kept["what"]
 
 
 def test_the_table_says_how_much_cheaper_and_whether_matched():
@@ -106,7 +117,7 @@ def test_a_damaged_record_is_no_chart(record, tmp_path):
     assert cost.section(tmp_path / "nowhere") == ""
 
 
-@pytest.mark.parametrize("wrong", [["--seeds", "3"], ["--images", "1"], ["--body", "nobody"]])
+@pytest.mark.parametrize("wrong", [["--seeds", "3"], ["--images", "1"], ["--body", "nobody"], ["--size", "tiny"]])
 def test_what_cannot_be_measured_is_told_in_one_line(wrong, tmp_path, capsys):
     assert main(["bench", "--pareto", *wrong, "--out", str(tmp_path / "out")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -88,3 +88,12 @@ def test_every_item_appears_once_an_epoch(batch):
     seen = torch.cat([batch_indices(10, batch, 0, step) for step in range(10)])[: 10 * (10 * batch // 10)]
     for epoch in seen[: len(seen) // 10 * 10].view(-1, 10):
         assert sorted(epoch.tolist()) == list(range(10))
+
+
+def test_noise_drawn_ahead_is_the_noise_of_each_draw(monkeypatch):
+    """Also where the draws fill several blocks, the last of them in part."""
+    monkeypatch.setattr("orderhead.core.rng.AHEAD", 70)
+    rows, cells = torch.tensor([0, 3, 9]), torch.tensor([5, 5, 1])
+    noise = Paired(4).noises(rows, cells, 4, last=13)
+    for draw in range(14):
+        assert torch.equal(noise(draw), Paired(4).noise(rows, cells, draw, 4))

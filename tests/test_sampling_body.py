@@ -123,6 +123,24 @@ def test_the_formula_counts_what_torch_counts(shape, guided):
     assert counted.get_total_flops() == expected
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_published_formula_counts_what_its_layers_do(shape):
+    """As the published code does, `predict` runs the last block for every token, and `denoise` embeds timestep and
+    condition for every row; that code projects masked tokens too, which ours does not."""
+    body = bare_body(**SHAPES[shape])
+    counts, L, c = (5, body.grid.L - 5), body.grid.L, body.config
+    mask, labels = torch.ones(1, L, dtype=torch.bool), torch.tensor([0])
+    with FlopCounterMode(display=False) as counted:
+        for count in counts:
+            body.predict(torch.zeros(1, L, c.channels), mask, labels)
+            mask = mask.clone()
+            mask[:, : counts[0]] = False
+            for _ in range(3):
+                body.denoise(torch.zeros(count, c.channels), torch.zeros(count), torch.zeros(count, c.decoder_width))
+    masked = 2 * (L + (L - counts[0])) * c.channels * c.encoder_width
+    assert counted.get_total_flops() + masked == flops.published(c, counts, 3, guided=False)
+
+
 def test_the_formula_counts_a_number_of_denoising_steps_for_each_step():
     body, settings = bare_body(), Settings("random", 3, "7:2", 2.0)
     with FlopCounterMode(display=False) as counted:

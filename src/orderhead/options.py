@@ -12,7 +12,7 @@ from orderhead.console import Float, Int, OptionalFloat, OptionalInt
 
 if TYPE_CHECKING:
     from orderhead.body.mar import MARConfig
-    from orderhead.sampling.schedule import Denoise
+    from orderhead.sampling.schedule import DenoiseSteps
     from orderhead.training.ground import Ground
 
 Names = Annotated[str, arg(metavar="A,B,...")]
@@ -128,7 +128,7 @@ def schedule_of(text: str) -> str | list[int] | None:
     return [int(c) for c in counts] if all(c.isdecimal() for c in counts) else text
 
 
-def denoise_of(text: str | None) -> Denoise | None:
+def denoise_of(text: str | None) -> DenoiseSteps | None:
     """A number, numbers, FIRST:LAST as it is, or None for the preset."""
     if text is None or ":" in text:
         return text

@@ -23,8 +23,9 @@ Ask = Callable[[Tensor, int], Tensor]
 
 
 class SamplingDenoiser:
-    """`DenoisingMLP` for sampling. It keeps views of the network's weights: make a new one when they have changed."""
+    """`DenoisingMLP` for sampling. It keeps views and copies of its weights: make a new one when they have changed."""
 
+    @torch.no_grad()
     def __init__(self, net: DenoisingMLP) -> None:
         self._net, self._times = net, dict[int, Tensor]()
         self._blocks = [_Block.of(block) for block in net.res_blocks]  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from orderhead.body.mar import MAR
 
 
 def watched(body: MAR, seen: Callable[[], object]) -> MAR:
-    """The same body, sharing its weights; `seen` is called at the start of every unmasking step that it is asked in."""
+    """The same body, sharing its weights; `seen` is called at the start of every pass: one an unmasking step."""
     own, conditions = copy.copy(body), body.conditions
 
     def noticed(tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Conditions:

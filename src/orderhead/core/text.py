@@ -7,11 +7,20 @@ from typing import Any
 
 
 def aligned(rows: Sequence[dict[str, Any]]) -> str:
-    """A table with a heading where there are more than two columns: words left, numbers right with two decimals."""
-    text = [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    """A table with a heading where there are more than two columns: words left, numbers right.
+
+    Numbers have two decimals, those that would vanish so two digits and a power of ten.
+    """
+    text = [[_shown(v) for v in row.values()] for row in rows]
     table = [list(rows[0]), *text] if len(rows[0]) > 2 else text
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    numeric = [isinstance(v, float) for v in rows[0].values()]
+    numeric = [any(isinstance(row[key], int | float) for row in rows) for key in rows[0]]
     cells = [[c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]
              for line in table]  # fmt: skip
     return "\n".join("  ".join(line).rstrip() for line in cells)
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.2f}" if value == 0 or abs(value) >= 0.01 else f"{value:.1e}"

@@ -31,7 +31,8 @@ def section(folder: Path) -> str:
         '<section id="cost" class="part" aria-labelledby="cost-h"><h2 id="cost-h">Quality against cost</h2>'
         "<p>How much less work a point takes than the reference (random order, one cell a step, 100 denoising steps), "
         "in FLOPs, and how much worse its images are: Frechet distance minus the reference's, mean over seeds, with "
-        "its 95 % interval. matched: the interval contains 0 or lies below.</p>"
+        "its 95 % interval. matched: the interval contains 0 or lies below, which few images do easily: its upper end "
+        "says what may be lost.</p>"
         f'<figure class="cost">{_plot(found)}</figure>'
         '<div class="scroll" role="region" aria-label="Quality against cost" tabindex="0"><table class="told"><thead>'
         f"<tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"

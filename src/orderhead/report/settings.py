@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping
 from html import escape
@@ -34,9 +35,10 @@ def section(name: str, reports: Mapping[str, Report], says: Mapping[str, str]) -
         return ""
     gaps = {(order, setting): found for (order, setting), found in gaps.items() if order in orders}
     settings = [setting for setting in reports if any((order, setting) in gaps for order in orders)]
+    key = re.sub(r"\W+", "-", name)
     return (
-        f'<section id="{escape(name)}" class="part" aria-labelledby="{escape(name)}-h">'
-        f'<h2 id="{escape(name)}-h">{escape(name)}: one order, {len(settings)} settings</h2>'
+        f'<section id="{key}" class="part" aria-labelledby="{key}-h">'
+        f'<h2 id="{key}-h">{escape(name)}: one order, {len(settings)} settings</h2>'
         "<p>Frechet distance minus that of random order under the same setting, on the same noise, with its 95 % "
         "interval. An order that loses in every column does not lose by that setting.</p>"
         '<div class="scroll" role="region" aria-label="Orders by setting" tabindex="0"><table class="bysetting">'

@@ -53,10 +53,12 @@ def is_one(folder: Path) -> bool:
 def render(folder: Path) -> str:
     """The page as text. Runs that say nothing yet are left out, with a note."""
     sections, waiting, runs = {}, [], runs_in(folder)
+    grids = {parent: _settings(parent, runs) for parent in dict.fromkeys(run.parent for run in runs)}
     for run in runs:
         name = run.relative_to(folder).as_posix()
         try:
-            sections |= _settings(folder, run.parent, runs) if run.parent.name not in sections else {}
+            if grid := grids.pop(run.parent, ""):
+                sections[run.parent.name] = grid
             sections[name] = _section(run, name, _says(folder, run))
         except ValueError as error:
             waiting.append(f"{name}: {error}")
@@ -67,27 +69,26 @@ def render(folder: Path) -> str:
         script=shell.asset("page.js"),
         data='{"orders":[]}',
         title=escape(f"The study: {folder.name}"),
-        kicker=f"The study <span>{len(sections)} comparisons</span>",
-        answer=_answer(found, len(sections)),
+        kicker=f"The study <span>{len(runs) - len(waiting)} comparisons</span>",
+        answer=_answer(found, len(runs) - len(waiting)),
         below="<p>Each part has a page of its own beside this one, with all pictures; the links lead there.</p>",
         notes=f'<ul class="notes" role="note">{notes}</ul>' if notes else "",
         footer="orderhead",
     )
 
 
-def _settings(folder: Path, parent: Path, runs: list[Path]) -> dict[str, str]:
+def _settings(parent: Path, runs: list[Path]) -> str:
     """What one study measured under several settings, beside each other; nothing where its parts are not said to be."""
     if not contents(parent):
-        return {}
+        return ""
     reports = {}
     for run in runs:
         with suppress(ValueError):  # told where its own section would be
             if run.parent == parent and not diagnosis.is_one(run):
                 reports[run.name] = load(run)
     if len({report.study for report in reports.values()}) != 1:
-        return {}
-    html = settings.section(parent.name, reports, contents(parent))
-    return {parent.name: html} if html else {}
+        return ""
+    return settings.section(parent.name, reports, contents(parent))
 
 
 def _findings(path: Path) -> list[dict[str, str]]:

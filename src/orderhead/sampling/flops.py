@@ -1,8 +1,8 @@
 """What a sample costs in floating-point operations, by formula: this sampler's, and the published code's.
 
 Products of matrices and attention are counted, two operations a multiplication, as `torch.utils.flop_counter` does;
-what is added, normalized or activated is not. With the dpm solver, whose number of denoising steps is at most the one
-given, it is an upper bound.
+what is added, normalized or activated is not. With the dpm solver, which may take fewer denoising steps than it is
+given, it is about an upper bound.
 
 Legend: S buffer tokens, L cells, W width.
 """
@@ -15,11 +15,11 @@ from itertools import accumulate
 from orderhead.body.diffloss import TimestepEmbedder
 from orderhead.body.diffusion import respaced
 from orderhead.body.mar import MARConfig
-from orderhead.sampling.schedule import Denoise, denoise_counts
+from orderhead.sampling.schedule import DenoiseSteps, denoise_counts
 
 
 def sampled(
-    config: MARConfig, counts: Sequence[int], denoise_steps: Denoise, guided: bool = True, images: int = 1
+    config: MARConfig, counts: Sequence[int], denoise_steps: DenoiseSteps, guided: bool = True, images: int = 1
 ) -> int:
     """Of `images` images in one batch, `counts` cells a step, without what the policy costs."""
     halves, total, width = 1 + guided, 0, config.diffloss_width

@@ -30,12 +30,12 @@ from orderhead.sampling import guidance as guide
 from orderhead.sampling.labels import class_numbers, image_numbers
 from orderhead.sampling.presets import filled
 from orderhead.sampling.sampler import Draw, Injected, decode, diffusion_draw, plain, with_null
-from orderhead.sampling.schedule import Denoise, counts_of, denoise_counts, rescore_steps
+from orderhead.sampling.schedule import DenoiseSteps, counts_of, denoise_counts, rescore_steps
 from orderhead.sampling.solvers import SOLVERS, Denoising
 from orderhead.sampling.trace import Recorder, Trace
 
 CFG_SCHEDULES = ("linear", "constant", "equalized")
-PILOT_IMAGES = 256  # orders drawn to find the mean guidance of a cell
+PILOT_IMAGES, PILOT_BATCH = 256, 32  # orders drawn to find the mean guidance of a cell
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ class Settings:
 
     `order`: a name of `POLICIES` or `LEARNED`, or a policy. `head`: the head that a learned order asks, by name.
     `schedule`: cosine, linear, one_by_one, or explicit counts; None takes the order's own (cosine, but for `ar_*`).
-    `denoise_steps`: a number, or what `schedule.Denoise` says. `x0_bound`: None takes the body's own. `rng`: `paired`,
-    or `official` for the published code's random stream.
+    `denoise_steps`: a number, or what `schedule.DenoiseSteps` says. `x0_bound`: None takes the body's own. `rng`:
+    `paired`, or `official` for the published code's random stream.
     """
 
     order: str | Policy = "random"
     steps: int = 64
-    denoise_steps: Denoise = 100
+    denoise_steps: DenoiseSteps = 100
     cfg_scale: float = 1.0
     cfg_schedule: str = "linear"
     temperature: float = 1.0
@@ -164,13 +164,19 @@ def _guidance(settings: Settings, body: MAR, state: DecodeState, policy: Policy)
     return guide.equalized(settings.cfg_scale, _pilot_orders(body, state, policy), state.counts)
 
 
+def passes(settings: Settings, body: MAR) -> int:
+    """How often a batch asks the body for conditions."""
+    pilot = -(-PILOT_IMAGES // PILOT_BATCH) if settings.cfg_schedule == "equalized" and settings.cfg_scale != 1 else 0
+    return pilot + len(settings.counts(body.grid.L))
+
+
 def _pilot_orders(body: MAR, state: DecodeState, policy: Policy) -> np.ndarray:
     """Draws (N, L) of an order from the all-masked z, over images 0 .. N - 1 and their labels in turn."""
     index = torch.arange(PILOT_IMAGES, device=state.labels_B.device)
     labels = index % body.config.classes
     pilot = DecodeState.start(state.grid, body.config.channels, labels, index, state.counts, state.rng)
     with torch.no_grad():
-        scores = torch.cat([ask(policy, plain(body)(_rows(pilot, rows))).cpu() for rows in index.split(32)])
+        scores = torch.cat([ask(policy, plain(body)(_rows(pilot, rows))).cpu() for rows in index.split(PILOT_BATCH)])
     return scores.argsort(dim=1, descending=True, stable=True).numpy()
 
 
@@ -213,7 +219,7 @@ def sample(
     order: str | Policy = "random",
     *,
     steps: int | None = None,
-    denoise_steps: Denoise | None = None,
+    denoise_steps: DenoiseSteps | None = None,
     cfg_scale: float | None = None,
     cfg_schedule: str = "linear",
     temperature: float = 1.0,

@@ -59,12 +59,12 @@ def counts_of(schedule: str | Sequence[int], steps: int, cells: int) -> tuple[in
     return make(steps, cells)
 
 
-Denoise = int | str | Sequence[int]
+DenoiseSteps = int | str | Sequence[int]
 """Denoising steps a token: one number; `"50:5"`, from the first unmasking step to the last in equal parts; or a number
 for each unmasking step."""
 
 
-def denoise_counts(given: Denoise, steps: int) -> tuple[int, ...]:
+def denoise_counts(given: DenoiseSteps, steps: int) -> tuple[int, ...]:
     """The denoising steps of each unmasking step.
 
     ValueError for text of another form, a list of another length, and numbers outside [1, 1000].

@@ -38,8 +38,8 @@ class Denoising:
     """Settings that all solvers share.
 
     `temperature` multiplies the noise that is added (the published meaning; `dpm` adds none and scales the noise that
-    it starts from); `x0_bound` clamps every predicted token
-    to [-bound, bound] (infinity is the published code: small bodies diverge there with few steps).
+    it starts from); `x0_bound` clamps every predicted token to [-bound, bound] (infinity is the published code: small
+    bodies diverge there with few steps).
     """
 
     steps: int = 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def claim(out: Path, now: dict[str, Any], rows: str, also: Sequence[str] = ()) -
     The field `rows` of `now` maps a row to what makes its numbers its own, `also` are other fields that go by row.
     ValueError where the folder holds a run whose numbers, or a row's, would not belong with these.
     """
-    path = out / "run.json"
+    path, now = out / "run.json", json.loads(json.dumps(now))  # as it will be read back: tuples are lists
     found = read_json(path) if path.exists() else {}
     if path.exists() and any(found.get(key) != now[key] for key in ("study", "protocol")):
         raise ValueError(f"{out} holds a run with other settings; choose another --out, or remove it")

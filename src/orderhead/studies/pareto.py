@@ -4,7 +4,7 @@ Every point is an order, a number of unmasking steps and of denoising steps, and
 compared with that of the reference (random order, the published settings) on the same noise; its cost is in FLOPs
 (`sampling.flops`) and in seconds, both over the reference's, the seconds of runs that go forward together.
 
-OUT/seed-S/ (a comparison each: samples -> results.jsonl -> report.html), OUT/cost.json -> OUT/pareto.json and
+OUT/seed-S/ (a comparison each: samples -> results.jsonl -> report.html), OUT/seconds.json -> OUT/pareto.json and
 OUT/table.md. Run again, it goes on where it stopped.
 
 Legend: L cells, S seeds.
@@ -12,8 +12,10 @@ Legend: L cells, S seeds.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,20 +26,20 @@ from torch import Tensor
 from orderhead.body.load import load_body
 from orderhead.body.mar import MAR
 from orderhead.body.watched import watched
+from orderhead.core import dist
 from orderhead.core.device import default_device
 from orderhead.core.files import read_json, write_json, write_text
 from orderhead.sampling import flops
 from orderhead.sampling.presets import filled
 from orderhead.sampling.sample import Settings, run
-from orderhead.sampling.schedule import Denoise
 from orderhead.studies.beside import Difference, differences
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
 from orderhead.studies.seeds import pooled
-from orderhead.studies.turns import Pause, Run, together
+from orderhead.studies.turns import Pause, together
 from orderhead.studies.worlds import LEAST_IMAGES, World
 
 OWN = ("steps", "denoise_steps", "solver")  # what a point has for itself, beside its order
-TIMED_IMAGES = 16
+TIMED_IMAGES = 8
 IMAGES = 200  # a point and seed
 
 
@@ -47,7 +49,7 @@ class Point:
 
     order: str
     cells: int
-    denoise_steps: Denoise
+    denoise_steps: int | str
     solver: str = "ancestral"
 
     def settings(self, base: Settings, L: int) -> Settings:
@@ -56,7 +58,8 @@ class Point:
 
     def name(self, L: int) -> str:
         end = "" if self.solver == "ancestral" else f"-{self.solver}"
-        return f"{self.order}-{max(1, L // self.cells)}x{self.denoise_steps}{end}"
+        denoise = str(self.denoise_steps).replace(":", "to")
+        return f"{self.order}-{max(1, L // self.cells)}x{denoise}{end}"
 
 
 REFERENCE = Point("random", 1, 100)
@@ -91,15 +94,17 @@ def pareto(
         raise ValueError(f"the interval is over seeds; give at least two, got {list(seeds)}")
     if images < LEAST_IMAGES:
         raise ValueError(f"a comparison takes at least {LEAST_IMAGES} images a point, got {images}")
+    if dist.world_size() > 1:
+        raise ValueError("this runs in one process; start it without torchrun")
     model = load_body(body).to(default_device()).requires_grad_(False)
     world = replace(World.of(model.config, judging), classifier=None)  # nobody watches partial images
     runs = [_comparison(out / f"seed-{seed}", model, body, images, seed, world, judging) for seed in seeds]
     for each in runs:
-        execute(replace(each, command=_command(body, images, seeds)))
+        execute(replace(each, command=_command(body, images, seeds, judging)))
     by_seed = [differences(each.out) for each in runs]
-    gaps = pooled({name: [found[name][0] for found in by_seed] for name in by_seed[0]})
-    costs = _costs(out / "cost.json", runs[0])
-    lines = [_line(name, gap, costs[name]) for name, gap in gaps.items()]
+    gaps = pooled({name: [found[name][0] for found in by_seed] for name in runs[0].arms if name != BASELINE})
+    work, spent = _flops(runs[0]), _seconds(out / "seconds.json", runs[0])
+    lines = [_line(name, gap, work[name], spent[name]) for name, gap in gaps.items()]
     write_json(out / "pareto.json", {"seeds": list(seeds), "images": images, "points": lines})
     write_text(out / "table.md", table(lines, len(seeds), images))
     return out
@@ -117,46 +122,62 @@ def _comparison(
     return Comparison(out, "pareto", name, body, each, images, reference, world, given=judging, own=OWN)
 
 
-def _command(body: str, images: int, seeds: Sequence[int]) -> str:
-    numbers = ",".join(map(str, seeds))
-    return f"orderhead bench --pareto --body {body} --images {images} --seeds {numbers} --out pareto"
+def _command(body: str, images: int, seeds: Sequence[int], judging: Mapping[str, str]) -> str:
+    words = ["orderhead", "bench", "--pareto", "--body", body, "--images", str(images)]
+    words += ["--seeds", ",".join(map(str, seeds)), *(word for k, v in judging.items() for word in (f"--{k}", v))]
+    return shlex.join([*words, "--out", "pareto"])
 
 
-def _line(name: str, gap: Difference, cost: Mapping[str, float]) -> dict[str, Any]:
+def _line(name: str, gap: Difference, work: float, spent: float) -> dict[str, Any]:
     """A point's record. It is matched unless the whole interval lies above the reference."""
     value, ci = gap
-    return {"point": name, "fd_minus_reference": value, "ci": ci, "matched": ci is not None and ci[0] <= 0, **cost}
+    assert ci is not None
+    return {
+        "point": name, "fd_minus_reference": value, "ci": ci, "matched": ci[0] <= 0, "flops": work, "seconds": spent
+    }  # fmt: skip
 
 
-def _costs(path: Path, run: Comparison) -> dict[str, dict[str, float]]:
-    """Each arm's FLOPs and seconds over the reference's; timed once, and kept."""
-    arms = {name: arm.settings for name, arm in run.arms.items()}
-    names = {name: str(settings.denoise_steps) for name, settings in arms.items()}
-    if path.is_file() and (kept := read_json(path)).get("arms") == names:
-        return kept["costs"]
-    spent, work = _seconds(run.body, arms), {name: _flops(run.body, settings) for name, settings in arms.items()}
-    costs = {name: {"flops": work[name] / work[BASELINE], "seconds": spent[name] / spent[BASELINE]} for name in arms}
-    write_json(path, {"arms": names, "images": TIMED_IMAGES, "costs": costs})
-    return costs
+def _flops(run: Comparison) -> dict[str, float]:
+    """Of one image under each arm, over the reference's."""
+    body, arms = run.body, {name: arm.settings for name, arm in run.arms.items()}
+    work = {
+        name: flops.sampled(body.config, s.counts(body.grid.L), s.denoise_steps, s.cfg_scale != 1)
+        for name, s in arms.items()
+    }
+    return {name: each / work[BASELINE] for name, each in work.items()}
 
 
-def _flops(body: MAR, settings: Settings) -> int:
-    """Of one guided image; a solver that takes fewer denoising steps than it may is counted as if it took all."""
-    return flops.sampled(body.config, settings.counts(body.grid.L), settings.denoise_steps, settings.cfg_scale != 1)
+def _seconds(path: Path, run: Comparison) -> dict[str, float]:
+    """The same of seconds, measured once for these arms on this body and machine, and kept in `path`."""
+    arms = {name: run.identity(name) for name in run.arms}
+    what = {
+        "weights": run.protocol["weights"], "cfg_scale": run.settings.cfg_scale, "arms": arms, "images": TIMED_IMAGES,
+        "threads": torch.get_num_threads(), "device": run.body.device.type,
+    }  # fmt: skip
+    if path.is_file() and (kept := read_json(path)).get("what") == what:
+        return kept["seconds"]
+    spent = _timed(run.body, {name: arm.settings for name, arm in run.arms.items()})
+    write_json(path, {"what": what, "seconds": {name: each / spent[BASELINE] for name, each in spent.items()}})
+    return read_json(path)["seconds"]
 
 
-def _seconds(body: MAR, arms: Mapping[str, Settings]) -> Mapping[str, float]:
-    """Of the same images under every arm, all going forward together."""
+def _timed(body: MAR, arms: Mapping[str, Settings]) -> dict[str, float]:
+    """Seconds of the same images under every arm, all going forward together after one short run each.
+
+    A run of few steps begins again until the longest is through, so that nobody is ever alone on the machine.
+    """
     index = torch.arange(TIMED_IMAGES)
     labels = (index % body.config.classes).to(body.device)
+    steps = {name: len(settings.counts(body.grid.L)) for name, settings in arms.items()}
+    times = {name: max(steps.values()) // own for name, own in steps.items()}
 
-    def timed(settings: Settings) -> Run:
-        def sampled(pause: Pause) -> Tensor:
-            return run(settings, watched(body, pause), labels, index).tokens_BLC
+    def sampled(name: str, pause: Pause) -> Tensor:
+        return [run(arms[name], watched(body, pause), labels, index).tokens_BLC for _ in range(times[name])][-1]
 
-        return sampled
-
-    return together({name: timed(settings) for name, settings in arms.items()}, body.device).seconds
+    for settings in arms.values():  # what is done but once is not to be counted
+        run(replace(settings, steps=1, denoise_steps=1), body, labels[:1], index[:1])
+    spent = together({name: partial(sampled, name) for name in arms}, body.device).seconds
+    return {name: each / times[name] for name, each in spent.items()}
 
 
 def table(lines: Sequence[Mapping[str, Any]], seeds: int, images: int) -> str:
@@ -173,8 +194,9 @@ def table(lines: Sequence[Mapping[str, Any]], seeds: int, images: int) -> str:
 
 
 NOTE = (
-    "order-STEPSxDENOISING; 25:5 is from 25 denoising steps at the first unmasking step to 5 at the last. matched: the "
-    "interval contains 0 or lies below. Seconds are of one batch, all points going forward in turn."
+    "order-STEPSxDENOISING; 25to5 is from 25 denoising steps at the first unmasking step to 5 at the last. matched: "
+    "the interval contains 0 or lies below, which few images do easily: its upper end says what may be lost. Seconds "
+    "are of one batch, all points going forward in turn."
 )
 
 

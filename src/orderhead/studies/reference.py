@@ -1,7 +1,7 @@
 """The published code (LTH14/mar), run unmodified from a checkout of the user's own, with the weights of a body of ours.
 
-It moves tensors to a GPU by `Tensor.cuda`; without one that call is made to give the tensor back. Nothing of it is
-copied here.
+It moves tensors to a GPU by `Tensor.cuda`; without one that call puts them where the body is. Nothing of it is copied
+here.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from orderhead.body.mar import MAR
 from orderhead.sampling.sample import Settings
 
+PACKAGES = ("models", "diffusion")
 FILES = ("models/mar.py", "models/diffloss.py", "diffusion/__init__.py")
 SCALE = 8  # image pixels a token: any number, the latents' size is what matters
 
@@ -38,7 +39,10 @@ def load(checkout: str | Path, body: MAR, denoise_steps: int) -> Any:
         mlp_ratio=c.mlp_ratio, norm_layer=partial(nn.LayerNorm, eps=1e-6), buffer_size=c.buffer_size,
         diffloss_d=c.diffloss_depth, diffloss_w=c.diffloss_width, num_sampling_steps=str(denoise_steps),
     )  # fmt: skip
-    model.load_state_dict(body.state_dict())
+    try:
+        model.load_state_dict(body.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"the MAR of {checkout} is another model: {' '.join(str(error).split())[:200]}") from None
     return model.to(body.device).eval().requires_grad_(False)
 
 
@@ -47,10 +51,21 @@ def _module(checkout: Path) -> Any:
     if missing:
         raise ValueError(f"{checkout} has no {missing[0]}; give a checkout of github.com/LTH14/mar")
     sys.path.insert(0, str(checkout))
+    _forget()
     try:
         return importlib.import_module("models.mar")
+    except ImportError as error:
+        raise ValueError(f"{checkout} cannot be imported here: {error}") from None
     finally:
         sys.path.remove(str(checkout))
+        _forget()
+
+
+def _forget() -> None:
+    """Let no module of one checkout stand for another's."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in PACKAGES:
+            del sys.modules[name]
 
 
 @torch.no_grad()
@@ -70,7 +85,7 @@ def sample(model: Any, settings: Settings, labels_B: Tensor, pause: Callable[[],
                 labels=labels_B, temperature=settings.temperature,
             )  # fmt: skip
     finally:
-        model.forward_mae_encoder = encode
+        del model.forward_mae_encoder
     return images_BCHW.flatten(2).transpose(1, 2)
 
 
@@ -89,12 +104,12 @@ def _global_streams(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _without_gpu(device: torch.device) -> Iterator[None]:
-    """Where there is no GPU to run on, `Tensor.cuda` gives the tensor back."""
+    """Where there is no CUDA, `Tensor.cuda` puts a tensor on the device that there is."""
     if device.type == "cuda":
         yield
         return
     cuda = torch.Tensor.cuda
-    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
+    torch.Tensor.cuda = lambda self, *args, **kwargs: self.to(device)  # type: ignore[method-assign]
     try:
         yield
     finally:

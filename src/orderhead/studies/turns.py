@@ -49,16 +49,25 @@ class Round:
     tokens: dict[str, Tensor] = field(default_factory=dict)
 
 
+class _Stopped(Exception):  # noqa: N818
+    """Another run has failed, or somebody has stopped all."""
+
+
 def together(cases: Mapping[str, Run], device: torch.device, step: Callable[[], object] = lambda: None) -> Round:
-    """All cases go forward step by step, in turn; `step` is told of each step. What one raises is raised here."""
-    turns, failed, threads = Turns(list(cases)), [], torch.get_num_threads()
-    done = Round(turns.seconds)
+    """All cases go forward step by step, in turn; `step` is told of each step.
+
+    What one raises is raised here, and stops the others at their next step.
+    """
+    turns, failed, threads = Turns(list(cases)), list[BaseException](), torch.get_num_threads()
+    done, stopped = Round(turns.seconds), threading.Event()
 
     def work(name: str) -> None:
         def pause() -> None:
             wait(device)
             turns.leave(name)
             turns.take(name)
+            if stopped.is_set():
+                raise _Stopped
             step()
 
         turns.take(name)
@@ -66,15 +75,24 @@ def together(cases: Mapping[str, Run], device: torch.device, step: Callable[[], 
             torch.set_num_threads(threads)  # a thread of its own would have as many as there are cores
             done.tokens[name] = cases[name](pause)
             wait(device)
-        except Exception as error:
+        except _Stopped:
+            pass
+        except BaseException as error:
             failed.append(error)
-        turns.leave(name, done=True)
+            stopped.set()
+        finally:
+            turns.leave(name, done=True)
 
     workers = [threading.Thread(target=work, args=(name,), daemon=True) for name in cases]
     for worker in workers:
         worker.start()
-    for worker in workers:
-        worker.join()
+    try:
+        for worker in workers:
+            worker.join()
+    finally:  # Ctrl-C: what the runs have changed for themselves is put back before this ends
+        stopped.set()
+        for worker in workers:
+            worker.join()
     if failed:
         raise failed[0]
     return done
