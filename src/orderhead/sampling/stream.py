@@ -6,8 +6,6 @@ Legend: N images, L cells, C channels.
 from __future__ import annotations
 
 import time
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,11 +16,13 @@ from tqdm import tqdm
 
 from orderhead.body.mar import MAR
 from orderhead.core import dist
+from orderhead.core.arrays import read_arrays
 from orderhead.core.files import replacing
 from orderhead.sampling.sample import Samples, Settings, run
 from orderhead.sampling.trace import Trace
 
 CHUNK = 64
+ARRAYS = ("tokens", "order", "counts", "scores", "labels", "seconds")
 
 
 def labels_of(index_N: torch.Tensor, classes: int) -> torch.Tensor:
@@ -71,13 +71,10 @@ def read(folder: str | Path, n: int, tokenizer: str, chunk: int = CHUNK) -> tupl
     tokens, traces, seconds = [], [], 0.0
     for first in range(0, n, chunk):
         path = _chunk_path(Path(folder), first)
-        try:
-            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-                tokens.append(torch.from_numpy(file["tokens"]))
-                traces.append(Trace(file["order"], file["counts"], file["scores"], file["labels"]))
-                seconds += float(file["seconds"])
-            if len(tokens[-1]) != min(chunk, n - first):
-                raise ValueError(f"{len(tokens[-1])} images, not {min(chunk, n - first)}")
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path} is missing or damaged ({error}); remove it and run again") from None
+        found, order, counts, scores, labels, spent = read_arrays(path, *ARRAYS)
+        if len(found) != (wanted := min(chunk, n - first)):
+            raise ValueError(f"{path} holds {len(found)} images, not {wanted}; remove it and run again")
+        tokens.append(torch.from_numpy(found))
+        traces.append(Trace(order, counts, scores, labels))
+        seconds += float(spent)
     return Samples(torch.cat(tokens), Trace.join(traces), tokenizer), seconds
