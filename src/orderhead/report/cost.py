@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from orderhead.core.files import read_json
-from orderhead.report import scatter
+from orderhead.report import markup, scatter
 from orderhead.report.words import interval, number
 
 RECORD = "pareto.json"
 FIELDS = {"point": str, "fd_minus_reference": float, "ci": list, "flops": float, "seconds": float, "matched": bool}
+CSV = ("point", "fd_minus_reference", "lo", "hi", "matched", "flops", "seconds")
 REFERENCE = "reference"
 
 
@@ -25,6 +23,7 @@ def section(folder: Path) -> str:
     if not found:
         return ""
     rows = "".join(_row(line) for line in found)
+    saved = [[p["point"], p["fd_minus_reference"], *p["ci"], p["matched"], p["flops"], p["seconds"]] for p in found]
     heads = ("point", "FD minus the reference's", "matched", "FLOPs", "seconds")
     head = "".join(f'<th scope="col">{h}</th>' for h in heads)
     return (
@@ -36,7 +35,7 @@ def section(folder: Path) -> str:
         f'<figure class="cost">{_plot(found)}</figure>'
         '<div class="scroll" role="region" aria-label="Quality against cost" tabindex="0"><table class="told"><thead>'
         f"<tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-        f'<p><a class="button" download="pareto.csv" href="{_csv(found)}">Download the numbers (CSV)</a></p></section>'
+        f"<p>{markup.csv_link('pareto', CSV, saved)}</p></section>"
     )
 
 
@@ -70,12 +69,3 @@ def _row(line: Mapping[str, Any]) -> str:
         f"<td>{'yes' if line['matched'] else 'no'}</td>"
         f'<td class="num">1/{1 / line["flops"]:.1f}</td><td class="num">1/{1 / line["seconds"]:.1f}</td></tr>'
     )
-
-
-def _csv(found: Sequence[Mapping[str, Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow(("point", "fd_minus_reference", "lo", "hi", "matched", "flops", "seconds"))
-    for p in found:
-        writer.writerow([p["point"], p["fd_minus_reference"], *p["ci"], p["matched"], p["flops"], p["seconds"]])
-    return "data:text/csv;charset=utf-8," + quote(stream.getvalue())

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from orderhead.report import pixels
 from orderhead.report.load import Report, Row
 from orderhead.report.verdicts import of
+
+
+def csv_link(name: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A button that saves the numbers as the file NAME.csv, which the page carries."""
+    stream = io.StringIO()
+    csv.writer(stream).writerows([head, *rows])
+    uri = "data:text/csv;charset=utf-8," + quote(stream.getvalue())
+    return f'<a class="button" download="{escape(name)}.csv" href="{uri}">Download the numbers (CSV)</a>'
 
 
 def anchor(row: Row, report: Report) -> str:

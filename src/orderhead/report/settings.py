@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
-from urllib.parse import quote
 
-from orderhead.report import draw
-from orderhead.report.load import Number, Report
+from orderhead.core.results import Result, by_row
+from orderhead.report import draw, markup
 from orderhead.report.words import interval, number
 
-Gaps = Mapping[tuple[str, str], Number]
-"""(order, setting) -> Frechet distance minus the baseline's under the same setting."""
+Gaps = Mapping[tuple[str, str], Result]
+"""(order, setting) -> Frechet distance minus random's under the same setting, with its interval."""
+
+CSV = ("order", "setting", "fd_minus_random", "lo", "hi", "images")
 
 
-def section(name: str, reports: Mapping[str, Report], says: Mapping[str, str]) -> str:
+def section(name: str, runs: Mapping[str, Sequence[Result]], says: Mapping[str, str]) -> str:
     """A grid of the runs in one folder, by the setting's name; empty unless two of them share an order.
 
-    `says`: setting -> what it is.
+    `runs`: setting -> its results; orders stand by rising distance. `says`: setting -> what it is.
     """
-    gaps = {
-        (row.order, setting): found
-        for setting, report in reports.items()
-        for row in report.measured
-        if row.order != report.baseline and (found := report.difference(row, "fd")) and found.ci
-    }
+    gaps = {(order, setting): found for setting, lines in runs.items() for order, found in _gaps(lines)}
     columns = Counter(order for order, _ in gaps)
     orders = [order for order, count in columns.items() if count > 1]
     if not orders:
         return ""
     gaps = {(order, setting): found for (order, setting), found in gaps.items() if order in orders}
-    settings = [setting for setting in reports if any((order, setting) in gaps for order in orders)]
+    settings = [setting for setting in runs if any((order, setting) in gaps for order in orders)]
+    saved = ([*cell, found.value, *(found.ci or ()), found.n] for cell, found in gaps.items())
     key = re.sub(r"\W+", "-", name)
     return (
         f'<section id="{key}" class="part" aria-labelledby="{key}-h">'
@@ -43,10 +38,13 @@ def section(name: str, reports: Mapping[str, Report], says: Mapping[str, str]) -
         "interval. An order that loses in every column does not lose by that setting.</p>"
         '<div class="scroll" role="region" aria-label="Orders by setting" tabindex="0"><table class="bysetting">'
         f"{_head(settings, gaps)}<tbody>{_body(orders, settings, gaps)}</tbody></table></div>"
-        f'{_said(settings, says)}<p><a class="button" download="{escape(name)}.csv" href="{_csv(gaps)}">'
-        "Download the numbers (CSV)</a></p>"
-        "</section>"
+        f"{_said(settings, says)}<p>{markup.csv_link(name, CSV, saved)}</p></section>"
     )
+
+
+def _gaps(lines: Sequence[Result]) -> list[tuple[str, Result]]:
+    gaps, own = by_row(lines, "fd_minus_random"), by_row(lines, "fd")
+    return sorted(((order, r) for order, r in gaps.items() if r.ci), key=lambda gap: own[gap[0]].value)
 
 
 def _head(settings: list[str], gaps: Gaps) -> str:
@@ -74,19 +72,10 @@ def _body(orders: list[str], settings: list[str], gaps: Gaps) -> str:
     )
 
 
-def _cell(what: str, found: Number | None, scale: draw.Scale) -> str:
+def _cell(what: str, found: Result | None, scale: draw.Scale) -> str:
     if found is None or found.ci is None:
         return '<td class="missing">\N{EN DASH}</td>'
     verdict = "worse" if found.ci[0] > 0 else "better" if found.ci[1] < 0 else "open"
     said = f"{number(found.value, 2, signed=True)} {interval(found.ci, 2)}"
     drawn = draw.forest_row(found.value, found.ci, verdict, scale, f"{what}: {said}")
     return f'<td>{drawn}<span class="aside">{said}</span></td>'
-
-
-def _csv(gaps: Gaps) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow(("order", "setting", "fd_minus_random", "lo", "hi", "images"))
-    for (order, setting), found in gaps.items():
-        writer.writerow([order, setting, found.value, *(found.ci or ("", "")), found.n])
-    return "data:text/csv;charset=utf-8," + quote(stream.getvalue())

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from urllib.parse import quote
 
 import numpy as np
 
 from orderhead.report import draw, markup, notes, verdicts
 from orderhead.report.load import Number, Report, Row
 from orderhead.report.words import interval, number
+
+CSV = ("order", "metric", "value", "lo", "hi", "n")
 
 
 @dataclass(frozen=True)
@@ -171,10 +170,7 @@ def _real(report: Report, columns: Sequence[Column], compared: bool) -> str:
 
 
 def _under(report: Report) -> str:
-    link = (
-        f'<a class="button" download="{escape(report.study)}-{escape(report.body)}.csv" '
-        f'href="{csv_uri(report)}">Download the numbers (CSV)</a>'
-    )
+    link = markup.csv_link(f"{report.study}-{report.body}", CSV, _saved(report))
     said = "&nbsp;· ".join(f"{escape(name)} {escape(value)}" for name, value in settings(report))
     reference = f"reference {escape(report.real_name)}" + (f" ({report.real_n:,} images)" if report.real_n else "")
     absent = f"<p>Not measured here: {escape('; '.join(report.left_out))}.</p>" if report.left_out else ""
@@ -226,15 +222,11 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def csv_uri(report: Report) -> str:
-    """Every number that the run holds, as a data URI."""
-    stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow(["order", "metric", "value", "lo", "hi", "n"])
+def _saved(report: Report) -> Iterator[list[object]]:
+    """Every number that the run holds."""
     for row in report.measured:
-        writer.writerows([row.order, *_csv(metric, found)] for metric, found in row.numbers.items())
-    writer.writerows([report.real_name, metric, value, "", "", report.images] for metric, value in report.real.items())
-    return "data:text/csv;charset=utf-8," + quote(stream.getvalue())
+        yield from ([row.order, *_csv(metric, found)] for metric, found in row.numbers.items())
+    yield from ([report.real_name, metric, value, "", "", report.images] for metric, value in report.real.items())
 
 
 def _csv(metric: str, found: Number) -> list[object]:

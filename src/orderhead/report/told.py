@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
-from urllib.parse import quote
 
+from orderhead.report import markup
 from orderhead.report.load import Number, Report
 from orderhead.report.words import interval, number
 
@@ -35,8 +33,7 @@ def _table(report: Report, told: Mapping[str, Any]) -> str:
         f"<h3>{escape(told['title'])}</h3><p>{escape(told['reads'])}</p>"
         f'<div class="scroll" role="region" aria-label="{escape(told["title"])}" tabindex="0"><table class="told">'
         f'<thead><tr><th scope="col"></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f'<p><a class="button" download="{escape(report.study)}.csv" href="{_csv(report, metrics, rows)}">'
-        "Download the numbers (CSV)</a></p>"
+        f"<p>{markup.csv_link(report.study, HEADS, _saved(report, metrics, rows))}</p>"
     )
 
 
@@ -61,13 +58,9 @@ def _theirs(value: float | None) -> str:
     return f'<td class="num aside">{"" if value is None else f"{value:g}"}</td>'
 
 
-def _csv(report: Report, metrics: Mapping[str, str], rows: Mapping[str, Any]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow(HEADS)
+def _saved(report: Report, metrics: Mapping[str, str], rows: Mapping[str, Any]) -> Iterator[list[object]]:
     for name, theirs in rows.items():
         for metric in metrics:
             found = report.figures.get((name, metric))
             ours = (found.value, *(found.ci or ("", ""))) if found else ("", "", "")
-            writer.writerow([name, metric, *ours, theirs.get(metric, "")])
-    return "data:text/csv;charset=utf-8," + quote(stream.getvalue())
+            yield [name, metric, *ours, theirs.get(metric, "")]

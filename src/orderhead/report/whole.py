@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from orderhead.core import results
 from orderhead.core.files import read_json
 from orderhead.report import answer, cost, curves, diagnosis, probes, settings, shell, table, told, training
 from orderhead.report.load import load
@@ -79,16 +80,16 @@ def render(folder: Path) -> str:
 
 def _settings(parent: Path, runs: list[Path]) -> str:
     """What one study measured under several settings, beside each other; nothing where its parts are not said to be."""
-    if not contents(parent):
+    if not (says := contents(parent)):
         return ""
-    reports = {}
+    found = {}
     for run in runs:
         with suppress(ValueError):  # told where its own section would be
-            if run.parent == parent and not diagnosis.is_one(run):
-                reports[run.name] = load(run)
-    if len({report.study for report in reports.values()}) != 1:
+            if run.parent == parent and (lines := results.read(run / "results.jsonl")):
+                found[run.name] = lines
+    if len({line.study for lines in found.values() for line in lines}) != 1:
         return ""
-    return settings.section(parent.name, reports, contents(parent))
+    return settings.section(parent.name, found, says)
 
 
 def _findings(path: Path) -> list[dict[str, str]]:

@@ -19,17 +19,17 @@ from tqdm import tqdm
 
 from orderhead.body.load import load_body
 from orderhead.body.mar import MAR, SIZES
-from orderhead.body.watched import watched
 from orderhead.core.device import default_device
 from orderhead.core.names import lookup
 from orderhead.orders.learned import learned
 from orderhead.orders.policy import Policy
 from orderhead.orders.state import DecodeState
 from orderhead.sampling import flops
-from orderhead.sampling.sample import Settings, run
+from orderhead.sampling.sample import Settings
+from orderhead.sampling.stream import labels_of
 from orderhead.studies import reference
 from orderhead.studies.memory import peak
-from orderhead.studies.turns import Pause, Run, together, wait
+from orderhead.studies.turns import Run, sampled, together, wait
 from orderhead.training.heads import HeadRecipe, untrained_head
 
 RANDOM, PUBLISHED = "random", "published"
@@ -80,8 +80,8 @@ def measure(
     if not modes and not checkout:
         raise ValueError("there is nothing to time; name modes, or a --reference")
     body = setting.load()
-    labels_B = torch.arange(setting.batch, device=body.device) % body.config.classes
-    runs, heads = _runs(setting, body, labels_B, modes)
+    labels_B = labels_of(torch.arange(setting.batch), body.config.classes).to(body.device)
+    runs, heads = _runs(setting, body, modes)
     if checkout:
         published = reference.load(checkout, body, setting.denoise_steps)
         runs[PUBLISHED] = partial(reference.sample, published, setting.settings, labels_B)
@@ -110,9 +110,7 @@ class _Timed:
         return scores_BL
 
 
-def _runs(
-    setting: Setting, body: MAR, labels_B: Tensor, modes: Sequence[str]
-) -> tuple[dict[str, Run], dict[str, _Timed]]:
+def _runs(setting: Setting, body: MAR, modes: Sequence[str]) -> tuple[dict[str, Run], dict[str, _Timed]]:
     """Random's run and those of the modes, and the heads that the latter ask."""
     for mode in modes:
         lookup("mode", mode, {known: known for known in MODES})
@@ -121,11 +119,7 @@ def _runs(
     cases |= {mode: replace(setting.settings, order=head, rescore=mode) for mode, head in heads.items()}
     for case in cases.values():
         case.check(body)
-    return {name: partial(_sample, case, body, labels_B) for name, case in cases.items()}, heads
-
-
-def _sample(settings: Settings, body: MAR, labels_B: Tensor, pause: Pause) -> Tensor:
-    return run(settings, watched(body, pause), labels_B, torch.arange(len(labels_B))).tokens_BLC
+    return {name: partial(sampled, case, body, setting.batch) for name, case in cases.items()}, heads
 
 
 @dataclass(frozen=True)
@@ -201,5 +195,5 @@ def _memory(setting: Setting, body: MAR, labels_B: Tensor, checkout: str) -> flo
     """Our peak over the published code's, with two denoising steps: further ones hold no more."""
     short = replace(setting, denoise_steps=2)
     published = reference.load(checkout, body, short.denoise_steps)
-    ours = peak(lambda: run(short.settings, body, labels_B, torch.arange(len(labels_B))))
+    ours = peak(lambda: sampled(short.settings, body, short.batch, lambda: None))
     return ours / peak(lambda: reference.sample(published, short.settings, labels_B, lambda: None))

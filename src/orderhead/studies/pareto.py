@@ -25,17 +25,16 @@ from torch import Tensor
 
 from orderhead.body.load import load_body
 from orderhead.body.mar import MAR
-from orderhead.body.watched import watched
 from orderhead.core import dist
 from orderhead.core.device import default_device
 from orderhead.core.files import read_json, write_json, write_text
 from orderhead.sampling import flops
 from orderhead.sampling.presets import filled
-from orderhead.sampling.sample import Settings, run
+from orderhead.sampling.sample import Settings
 from orderhead.studies.beside import Difference, differences
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
 from orderhead.studies.seeds import pooled
-from orderhead.studies.turns import Pause, together
+from orderhead.studies.turns import Pause, sampled, together
 from orderhead.studies.worlds import LEAST_IMAGES, World
 
 OWN = ("steps", "denoise_steps", "solver")  # what a point has for itself, beside its order
@@ -157,8 +156,9 @@ def _seconds(path: Path, run: Comparison) -> dict[str, float]:
     if path.is_file() and (kept := read_json(path)).get("what") == what:
         return kept["seconds"]
     spent = _timed(run.body, {name: arm.settings for name, arm in run.arms.items()})
-    write_json(path, {"what": what, "seconds": {name: each / spent[BASELINE] for name, each in spent.items()}})
-    return read_json(path)["seconds"]
+    seconds = {name: each / spent[BASELINE] for name, each in spent.items()}
+    write_json(path, {"what": what, "seconds": seconds})
+    return seconds
 
 
 def _timed(body: MAR, arms: Mapping[str, Settings]) -> dict[str, float]:
@@ -166,17 +166,15 @@ def _timed(body: MAR, arms: Mapping[str, Settings]) -> dict[str, float]:
 
     A run of few steps begins again until the longest is through, so that nobody is ever alone on the machine.
     """
-    index = torch.arange(TIMED_IMAGES)
-    labels = (index % body.config.classes).to(body.device)
     steps = {name: len(settings.counts(body.grid.L)) for name, settings in arms.items()}
     times = {name: max(steps.values()) // own for name, own in steps.items()}
 
-    def sampled(name: str, pause: Pause) -> Tensor:
-        return [run(arms[name], watched(body, pause), labels, index).tokens_BLC for _ in range(times[name])][-1]
+    def again(name: str, pause: Pause) -> Tensor:
+        return [sampled(arms[name], body, TIMED_IMAGES, pause) for _ in range(times[name])][-1]
 
     for settings in arms.values():  # what is done but once is not to be counted
-        run(replace(settings, steps=1, denoise_steps=1), body, labels[:1], index[:1])
-    spent = together({name: partial(sampled, name) for name in arms}, body.device).seconds
+        sampled(replace(settings, steps=1, denoise_steps=1), body, 1, lambda: None)
+    spent = together({name: partial(again, name) for name in arms}, body.device).seconds
     return {name: each / times[name] for name, each in spent.items()}
 
 

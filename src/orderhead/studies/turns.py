@@ -11,6 +11,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from orderhead.body.mar import MAR
+from orderhead.body.watched import watched
+from orderhead.sampling import stream
+from orderhead.sampling.sample import Settings, run
+
 Pause = Callable[[], None]
 """A run calls it at the start of each unmasking step: the other runs go first."""
 
@@ -96,6 +101,13 @@ def together(cases: Mapping[str, Run], device: torch.device, step: Callable[[], 
     if failed:
         raise failed[0]
     return done
+
+
+def sampled(settings: Settings, body: MAR, images: int, pause: Pause) -> Tensor:
+    """Tokens of the first so many images, with a pause at the start of every unmasking step."""
+    index = torch.arange(images)
+    labels = stream.labels_of(index, body.config.classes).to(body.device)
+    return run(settings, watched(body, pause), labels, index).tokens_BLC
 
 
 def wait(device: torch.device) -> None:
