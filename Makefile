@@ -7,7 +7,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := fid,lora,dev
+EXTRAS := fid,clip,lora,dev
 STAMP := .venv/installed
 
 .PHONY: demo test venv clean

@@ -17,10 +17,10 @@ from worlds import NAMES, fashion_body, one_line, pictures, tiny_body, tiny_clas
 from orderhead.body.load import load_body
 from orderhead.cli import main
 from orderhead.data.images import read_folder
+from orderhead.metrics import fidelity
 from orderhead.metrics.fidelity import as_rgb, inception
 from orderhead.report.load import load
 from orderhead.sampling import stream
-from orderhead.studies import worlds
 from orderhead.studies.worlds import WORLDS, World, sources
 
 extractor = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
@@ -48,7 +48,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inception on 75 x 75 pixels and its first 64 features: eigenvalues of 2048 x 2048 would take a minute."""
     monkeypatch.setenv("ORDERHEAD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(extractor.FeatureExtractorInceptionV3, "INPUT_IMAGE_SIZE", 75)
-    monkeypatch.setattr(worlds, "inception", partial(inception, layer="64"))
+    monkeypatch.setattr(fidelity, "inception", partial(inception, layer="64"))
 
 
 def command(home: Path, out: Path, **options: object) -> list[str]:
@@ -77,7 +77,7 @@ def measured(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ORDERHEAD_CACHE", str(out.parent / "cache"))
         patch.setattr(extractor.FeatureExtractorInceptionV3, "INPUT_IMAGE_SIZE", 75)
-        patch.setattr(worlds, "inception", partial(inception, layer="64"))
+        patch.setattr(fidelity, "inception", partial(inception, layer="64"))
         assert main(command(home, out, **inception_options(home))) == 0
     return out
 

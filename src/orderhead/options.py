@@ -80,10 +80,10 @@ class JudgeOptions:
 
     real: Annotated[str, arg(metavar="FOLDER")] = "auto"
     """Real images: a folder, flat or with one subfolder a class."""
-    features: Annotated[str, arg(metavar="inception|NAME|FOLDER")] = "auto"
+    features: Annotated[str, arg(metavar="inception|clip|NAME|FOLDER")] = "auto"
     """The network whose features are compared."""
     weights: Annotated[str, arg(metavar="FILE")] = "auto"
-    """Inception's, pt_inception-2015-12-05-6726825d.pth."""
+    """Inception's or CLIP's: pt_inception-2015-12-05-6726825d.pth, ViT-L-14-336px.pt."""
 
     def given(self) -> dict[str, str]:
         """What is not left to the body's tokenizer."""

@@ -119,7 +119,7 @@ def _sizes(sd: Mapping[str, Tensor]) -> MARConfig:
     decoder_width, cells = sd["decoder_embed.weight"].shape[0], sd["diffusion_pos_embed_learned"].shape[1]
     side, channels = _side(cells), sd["z_proj.weight"].shape[1]
     return MARConfig(
-        grid_h=side, grid_w=side, channels=channels, classes=classes,
+        grid_h=side, grid_w=side, channels=channels, classes=classes, class_names=_class_names(classes),
         encoder_width=width, encoder_depth=_depth(sd, "encoder_blocks"), encoder_heads=_heads(width),
         decoder_width=decoder_width, decoder_depth=_depth(sd, "decoder_blocks"), decoder_heads=_heads(decoder_width),
         mlp_ratio=sd["encoder_blocks.0.mlp.fc1.weight"].shape[0] / width,
@@ -127,6 +127,15 @@ def _sizes(sd: Mapping[str, Tensor]) -> MARConfig:
         diffloss_width=sd["diffloss.net.input_proj.weight"].shape[0],
         diffloss_depth=_depth(sd, "diffloss.net.res_blocks"), tokenizer=_tokenizer(side, channels),
     )  # fmt: skip
+
+
+def _class_names(classes: int) -> tuple[str, ...]:
+    """ImageNet's, in the order of its folders, where there are a thousand classes as in the published bodies."""
+    if classes != 1000:
+        return ()
+    from torchvision.models import ResNet50_Weights
+
+    return tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def _depth(sd: Mapping[str, Tensor], blocks: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import pickle
 import re
 import warnings
@@ -55,6 +56,12 @@ def load_pickled_tensors(path: str | Path) -> dict[str, Any]:
         if not foreign:
             raise ValueError(f"{path} is not a whole torch checkpoint ({_reason(error)}); download it again") from None
     raise ValueError(f"{path} wants to run {', '.join(sorted(foreign))}; refused, nothing was loaded")
+
+
+def sha256(path: str | Path) -> str:
+    """Of a file's bytes, in hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(error: Exception) -> str:

@@ -55,10 +55,12 @@ class Result:
 
 @cache
 def plain(metric: str) -> str:
-    """A metric without its number of images or its features: `fd400`, `fid5k` -> `fd`; `is50k` -> `is`.
+    """A metric without its number of images or its features: `fd400`, `fid5k` -> `fd`; `is50k` -> `is`; `cmmd` ->
+    `mmd_rbf`.
 
     Also where more comes after or before: `fid5k_minus_random` -> `fd_minus_random`, `gap_fd400` -> `gap_fd`.
     """
+    metric = re.sub(r"^cmmd(?=$|_minus_)", "mmd_rbf", metric)
     return re.sub(r"(^|_)(?:(is)|fi?d)\d*k?(?=$|_minus_)", lambda m: m[1] + (m[2] or "fd"), metric)
 
 

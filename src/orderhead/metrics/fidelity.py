@@ -5,7 +5,6 @@ Legend: B batch, C H W pixels.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orderhead.core.checkpoint import load_pickled_tensors
+from orderhead.core.checkpoint import load_pickled_tensors, sha256
 from orderhead.metrics.judge import Judge
 
 WEIGHTS = "pt_inception-2015-12-05-6726825d.pth"
@@ -32,7 +31,7 @@ def inception(weights: str | Path, layer: str = "2048") -> Judge:
     ValueError where torch-fidelity is not installed, or the file is missing, wants to run code or holds other weights.
     """
     network = _extractor(weights, layer)
-    official = layer == "2048" and _sha256(weights) == OFFICIAL
+    official = layer == "2048" and sha256(weights) == OFFICIAL
     return Judge(
         "inception-2015-12-05" if official else "inception with unofficial weights", network, layer,
         lambda images_BCHW: network(as_rgb(images_BCHW)), outputs=1008, named={"fd": "fid"} if official else {},
@@ -63,8 +62,3 @@ def _resaved(tensors: dict[str, Any]) -> io.BytesIO:
     torch.save(tensors, file)
     file.seek(0)
     return file
-
-
-def _sha256(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -30,8 +30,10 @@ BATCH, PART = 64, 1024  # images seen at once, images kept in one file
 class Judge:
     """`look` maps images (B, C, H, W) in [-1, 1], where `network` is, to features (B, F) and logits (B, K).
 
-    `layer` says which features. `knows_classes`: output k is the body's class k. `channels` it reads (None: any).
-    `named`: what a metric is called on just these features (`fd` is `fid` on the official Inception's).
+    `layer` says which features. `knows_classes`: output k is the body's class k; `reads_prompts`: it is 100 times the
+    cosine to that class's prompt. `channels` it reads (None: any).
+    `named`: what a metric is called on just these features (`fd` is `fid` on the official Inception's, `mmd_rbf` is
+    `cmmd` on the official CLIP's).
     """
 
     name: str
@@ -40,6 +42,7 @@ class Judge:
     look: Callable[[Tensor], tuple[Tensor, Tensor]]
     outputs: int
     knows_classes: bool = False
+    reads_prompts: bool = False
     channels: int | None = None
     named: Mapping[str, str] = field(default_factory=dict)
 

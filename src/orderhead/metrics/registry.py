@@ -16,6 +16,7 @@ from orderhead.core.names import lookup
 from orderhead.metrics import intervals
 from orderhead.metrics.agreement import agreement
 from orderhead.metrics.bundle import Judged, Reference, remember
+from orderhead.metrics.clip_score import clip_score
 from orderhead.metrics.frechet import fd
 from orderhead.metrics.inception import inception_score
 from orderhead.metrics.intervals import Estimate, Verdict
@@ -54,6 +55,7 @@ METRICS: dict[str, Metric] = {
     "mmd_rbf": Metric("Gaussian kernel distance", mmd_rbf, False, "1000 MMD^2, Gaussian kernel, the judge's features"),
     "is": Metric("Inception-style score", inception_score, True, "effective classes, 1 to K", sized=True),
     "agreement": Metric("Class agreement", agreement, True, "fraction of images", proportion=True),
+    "clip_score": Metric("CLIP score", clip_score, True, "100 times a cosine"),
     "precision": Metric("Precision", precision, True, "fraction of generated images", proportion=True),
     "recall": Metric("Recall", recall, True, "fraction of real images", proportion=True),
 }

@@ -187,7 +187,7 @@ def load(folder: str | Path) -> Report:
         command=str(run["command"]) if run.get("command") else None,
         given={str(k): str(v) for k, v in (run.get("given") or {}).items()},
         left_out=tuple(str(reason) for reason in run.get("left_out") or ()),
-        readings=readings(any(r.metric.startswith("fid") for r in lines)),
+        readings=readings(r.metric for r in lines),
         told=tuple(table for table in run.get("told") or () if _is_told(table)),
         figures=figures,
     )

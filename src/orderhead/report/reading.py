@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -40,6 +41,15 @@ READINGS: dict[str, Reading] = {
         "images drawn independently. Here every class comes equally often, which is more even than chance, so it falls "
         "below 0; the row of real images shows where it lies without a difference.",
     ),
+    "mmd_rbf": Reading(
+        "MMD", "Gaussian kernel distance", False,
+        "Kernel MMD by CMMD's formula, 1000 times with a Gaussian kernel, on this judge's features scaled to norm 1.",
+    ),
+    "clip_score": Reading(
+        "CLIP score", "CLIP score", True,
+        "100 times the cosine between the image and 'a photo of a CLASS.', as CLIP embeds them; its level depends on "
+        "which CLIP.",
+    ),
     "precision": Reading(
         "Precision", "precision", True,
         "Share of generated images that lie among the real ones in feature space: fidelity.",
@@ -58,15 +68,24 @@ READINGS: dict[str, Reading] = {
     ),
 }  # fmt: skip
 
-FID = Reading(
-    "FID", "Frechet Inception distance", False,
-    "Frechet distance on the features of the official Inception of 2015; 0 = same statistics.",
-)  # fmt: skip
+OFFICIAL: dict[str, tuple[str, Reading]] = {
+    "fid": ("fd", Reading(
+        "FID", "Frechet Inception distance", False,
+        "Frechet distance on the features of the official Inception of 2015; 0 = same statistics.",
+    )),
+    "cmmd": ("mmd_rbf", Reading(
+        "CMMD", "CLIP maximum mean discrepancy", False,
+        "1000 times the kernel MMD between CLIP ViT-L/14-336 embeddings of generated and of real images.",
+    )),
+}  # fmt: skip
+"""A metric that official weights gave a name of its own -> the metric that it is, and how to read it then."""
 
 
-def readings(official: bool) -> dict[str, Reading]:
-    """The readings of a run; `official`: its Frechet distance is the FID."""
-    return READINGS | ({"fd": FID} if official else {})
+def readings(metrics: Iterable[str]) -> dict[str, Reading]:
+    """The readings of a run with these metrics."""
+    metrics = list(metrics)
+    names = (row for name, row in OFFICIAL.items() if any(metric.startswith(name) for metric in metrics))
+    return READINGS | dict(names)
 
 
 LINTER: dict[str, tuple[str, str]] = {

@@ -75,7 +75,7 @@ def table(found: Sequence[Result]) -> str:
     return "\n".join([_cells(heads), rule, *lines, "", said, "", agreement(ours), ""])
 
 
-COMPARED = ("fd", "mmd_rbf", "is", "agreement")  # Frechet distance, CMMD's formula, and scores
+COMPARED = ("fd", "mmd_rbf", "is", "agreement", "clip_score")  # Frechet distance, CMMD's formula, and scores
 
 
 def differences(found: Sequence[Result]) -> dict[tuple[str, str], Result]:

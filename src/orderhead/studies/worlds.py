@@ -7,7 +7,7 @@ Legend: N generated images, M real images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,22 +24,32 @@ from orderhead.core.device import default_device
 from orderhead.core.names import unknown
 from orderhead.data.images import MODES, ImageSet, RealImages, fashion_test, read_folder
 from orderhead.data.latents import fingerprint
+from orderhead.metrics import clip, fidelity
 from orderhead.metrics import judge as judging
 from orderhead.metrics.bundle import Judged, Reference
-from orderhead.metrics.fidelity import WEIGHTS, WEIGHTS_FROM, inception
 from orderhead.metrics.judge import Judge, metric_net
 from orderhead.metrics.registry import measure
 from orderhead.oracles.classifier import PartialVisClassifier
 from orderhead.oracles.load import fitting_classifier
 
-METRICS = ("fd", "kid", "mmd_rbf", "is", "agreement", "precision", "recall")  # not cmmd, whose features are CLIP's
+METRICS = (
+    "fd",
+    "kid",
+    "mmd_rbf",
+    "is",
+    "agreement",
+    "clip_score",
+    "precision",
+    "recall",
+)  # not cmmd: mmd_rbf on CLIP's
 LEAST_IMAGES = 5  # what precision and recall need
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Names: real images (`fashion-test` or a folder), the judge whose features count (`inception`, a shipped judge or
-    its folder), Inception's weights (a file), the classifier of partial images (a shipped one or a folder)."""
+    """Names: real images (`fashion-test` or a folder), the judge whose features count (a row of `PUBLISHED`, a shipped
+    judge or its folder), a published judge's weights (a file), the classifier of partial images (shipped or a folder).
+    """
 
     real: str | None = None
     features: str | None = None
@@ -49,6 +59,21 @@ class Sources:
 
 WORLDS: Mapping[str, Sources] = {
     "fashion": Sources(real="fashion-test", features="fashion", classifier="fashion"),
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A network whose weights are a file that users bring: (file, names of the body's classes) -> judge; which file."""
+
+    judge: Callable[[str, Sequence[str]], Judge]
+    file: str
+    url: str
+
+
+PUBLISHED: Mapping[str, Published] = {
+    "inception": Published(lambda weights, _: fidelity.inception(weights), fidelity.WEIGHTS, fidelity.WEIGHTS_FROM),
+    "clip": Published(clip.clip, clip.WEIGHTS, clip.WEIGHTS_FROM),
 }
 
 
@@ -102,7 +127,8 @@ class World:
     @property
     def metrics(self) -> tuple[str, ...]:
         """What can be measured here."""
-        return METRICS if self.judge.knows_classes else tuple(m for m in METRICS if m != "agreement")
+        can = {"agreement": self.judge.knows_classes, "clip_score": self.judge.reads_prompts}
+        return tuple(metric for metric in METRICS if can.get(metric, True))
 
     @property
     def left_out(self) -> list[str]:
@@ -139,7 +165,8 @@ def _real(name: str, config: MARConfig) -> RealImages:
 
 
 def _judge(chosen: Sources, config: MARConfig) -> Judge:
-    judge, channels = _named_judge(chosen), load_tokenizer(config.tokenizer).config.image_channels
+    judge = _named_judge(chosen, config.class_names)
+    channels = load_tokenizer(config.tokenizer).config.image_channels
     classes_fit = judge.outputs == config.classes if judge.knows_classes else judge.outputs >= config.classes
     if judge.channels not in (None, channels) or not classes_fit:
         raise ValueError(
@@ -149,16 +176,19 @@ def _judge(chosen: Sources, config: MARConfig) -> Judge:
     return judge
 
 
-def _named_judge(chosen: Sources) -> Judge:
-    if chosen.features in (None, "inception"):
+def _named_judge(chosen: Sources, class_names: Sequence[str]) -> Judge:
+    name = chosen.features or "inception"
+    if name in PUBLISHED:
         if chosen.weights is None:
-            raise ValueError(f"features of inception need --weights {WEIGHTS}; get it from {WEIGHTS_FROM}")
-        return inception(chosen.weights)
+            raise ValueError(
+                f"features of {name} need --weights {PUBLISHED[name].file}; get it from {PUBLISHED[name].url}"
+            )
+        return PUBLISHED[name].judge(chosen.weights, class_names)
     if chosen.weights is not None:
-        raise ValueError(f"--weights are Inception's, but the features are {chosen.features}; add --features inception")
-    if "/" not in chosen.features and not Path(chosen.features).exists() and chosen.features not in shipped("metrics"):
-        raise unknown("features", chosen.features, ("inception", *shipped("metrics")))
-    return metric_net(chosen.features)
+        raise ValueError(f"the features of {name} need no --weights; add --features {' or '.join(PUBLISHED)}")
+    if "/" not in name and not Path(name).exists() and name not in shipped("metrics"):
+        raise unknown("features", name, (*PUBLISHED, *shipped("metrics")))
+    return metric_net(name)
 
 
 @dataclass(frozen=True, eq=False)
