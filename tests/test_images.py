@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 from worlds import pictures
 
-from orderhead.data.images import centre_crop, fashion_test, read_folder
+from orderhead.data.images import IMAGES, centre_crop, read_folder
 
 CLASSES = ("n01", "n02", "n10")
 
@@ -79,6 +79,6 @@ def test_a_damaged_picture_is_named(content: bytes | None, tmp_path: Path) -> No
 
 
 def test_what_ships_is_a_set_of_images() -> None:
-    real = fashion_test()
+    real = IMAGES["fashion-test"]()
     assert (len(real), real.key, real.identity) == (10_000, "", {"name": "Fashion-MNIST test images", "images": 10_000})
     assert real[5:8].shape == (3, 1, 32, 32)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from worlds import pictures
 
-from orderhead.data.images import ImageSet, fashion_test, read_folder
+from orderhead.data.images import IMAGES, ImageSet, read_folder
 from orderhead.metrics import judge as judging
 from orderhead.metrics.judge import Judge, judged, load_judge, metric_net, see
 
@@ -93,7 +93,7 @@ def test_what_is_read_in_no_time_is_not_kept(watched: tuple[Watched, Judge], tmp
 
 
 def test_the_judge_that_ships_gives_its_own_features_and_classes() -> None:
-    judge, images = metric_net("fashion"), fashion_test()[0:70]
+    judge, images = metric_net("fashion"), IMAGES["fashion-test"]()[0:70]
     features, logits = load_judge("fashion").classify(images)
     bundle = judged(judge, images.split(32), np.arange(70) % 10)
     np.testing.assert_allclose(bundle.features_NF, features, atol=1e-5)

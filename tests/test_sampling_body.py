@@ -1,5 +1,7 @@
 """What a sampler asks of a body (conditions where they are needed, the denoiser's short way) is what the body gives."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from parity.fill import fill
@@ -9,8 +11,12 @@ from worlds import bare_body
 
 from orderhead.body.conditions import block_at
 from orderhead.body.mar import MAR, SIZES
+from orderhead.body.watched import watched
+from orderhead.core.rng import Paired
+from orderhead.orders.state import DecodeState
 from orderhead.sampling import flops
 from orderhead.sampling.sample import Settings, run
+from orderhead.sampling.sampler import with_null_kept
 
 TOLERANCE = 1e-5  # relative to the norm: exact mode's
 CONFIG = SIZES["tiny"]
@@ -64,16 +70,16 @@ def test_adapters_must_be_merged_before(body, seen):
 def test_the_denoiser_gives_what_denoise_gives(body, t):
     rng = torch.Generator().manual_seed(t)
     x, z = torch.randn(5, CONFIG.channels, generator=rng), torch.randn(10, CONFIG.decoder_width, generator=rng)
-    ask = body.denoiser().under(z)
+    ask = body.denoiser().under(z, [999, 37, 0])
     expected = body.denoise(x.repeat(2, 1), torch.full((10,), t), z)
     assert relative(ask(x, t), expected) <= TOLERANCE
-    assert relative(body.denoiser().under(z[:5])(x, t), expected[:5]) <= TOLERANCE
+    assert relative(body.denoiser().under(z[:5], [t])(x, t), expected[:5]) <= TOLERANCE
 
 
 def test_the_denoiser_works_in_half_precision(body):
     x, z = torch.randn(5, CONFIG.channels), torch.randn(10, CONFIG.decoder_width)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = body.denoiser().under(z)(x, 500)
+        rough = body.denoiser().under(z, [500])(x, 500)
     assert rough.dtype == torch.float32
     assert relative(rough, body.denoise(x.repeat(2, 1), torch.full((10,), 500), z)) < 0.05
 
@@ -153,3 +159,59 @@ def test_flops_are_at_most_0_955_of_the_published_codes(steps):
     """At MAR-B's shape, guided, 100 denoising steps."""
     config, counts = SIZES["base"], Settings(steps=steps).counts(256)
     assert flops.sampled(config, counts, 100) <= 0.955 * flops.published(config, counts, 100)
+
+
+# Guidance's second half, kept for some steps.
+
+
+def test_null_every_1_is_exact_and_3_is_three_passes_of_nine(body):
+    labels, index = torch.tensor([0, 3]), torch.tensor([0, 1])
+    exact = Settings("random", 9, 2, 3.0)
+    expected = run(exact, body, labels, index)
+    assert torch.equal(run(replace(exact, null_every=1), body, labels, index).tokens_BLC, expected.tokens_BLC)
+    rows = []
+    seen = watched(body, lambda: None)
+    conditions = seen.conditions
+
+    def counting(tokens_BLC, mask_BL, labels_B):
+        rows.append(len(labels_B))
+        return conditions(tokens_BLC, mask_BL, labels_B)
+
+    seen.conditions = counting
+    kept = run(replace(exact, null_every=3), seen, labels, index)
+    assert rows == [4, 2, 2] * 3
+    assert (kept.trace.order_BL == expected.trace.order_BL).all()
+    assert 0 < relative(kept.tokens_BLC, expected.tokens_BLC) < 1
+
+
+def test_no_label_stays_as_far_from_the_labels_as_it_was(body, seen):
+    """Between refreshes null conditions are the labels' own, shifted by what the last refresh found, cell by cell."""
+    tokens, mask, labels = seen
+    state = DecodeState.start(CONFIG.grid, CONFIG.channels, labels, torch.arange(3), (8,) * 8, Paired(0))
+    state = replace(state, tokens_BLC=tokens, mask_BL=mask)
+    predict = with_null_kept(body, 4)
+    first = predict(state)
+    shift = body.predict(tokens, mask, torch.full_like(labels, -1)) - body.predict(tokens, mask, labels)
+    where = torch.eye(3, L).bool()
+    assert (
+        relative(first.null_conditions.at(where), body.predict(tokens, mask, torch.full_like(labels, -1))[where]) < 1e-5
+    )
+    later = predict(replace(state, step=1, tokens_BLC=tokens.flip(0)))
+    expected = body.predict(tokens.flip(0), mask, labels) + shift
+    assert relative(later.null_conditions.everywhere, expected) < 1e-5
+    assert relative(later.null_conditions.at(where), expected[where]) < 1e-5
+
+
+@pytest.mark.parametrize("every", [2, 3, 9])
+def test_the_formula_counts_kept_steps(every):
+    body = bare_body(**SHAPES["widths"])
+    settings = Settings("random", 5, 4, 2.0, null_every=every)
+    with FlopCounterMode(display=False) as counted:
+        run(settings, body, torch.tensor([0, 1]), torch.tensor([0, 1]))
+    expected = flops.sampled(body.config, settings.counts(16), 4, images=2, null_every=every)
+    assert counted.get_total_flops() == expected
+
+
+def test_null_every_is_at_least_1(body):
+    with pytest.raises(ValueError, match="null_every is at least 1, got 0"):
+        Settings(null_every=0).check(body)

@@ -17,14 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from orderhead.core.cells import take, visible
+from orderhead.core.conditions import Conditions
 
 
-class Conditions:
+class PassConditions:
     """The conditions of one pass of a body, from the tokens `x_BTD` that enter the decoder's last block."""
 
     def __init__(self, x_BTD: Tensor, block: nn.Module, norm: nn.Module, position_1LD: Tensor) -> None:
         assert isinstance(block, Block)
         self._x_BTD, self._block, self._norm, self._position_1LD = x_BTD, block, norm, position_1LD
+        self._last: tuple[Tensor, Tensor] | None = None
 
     @cached_property
     def everywhere(self) -> Tensor:
@@ -33,19 +35,41 @@ class Conditions:
         return self._norm(self._block(self._x_BTD))[:, -L:] + self._position_1LD
 
     def at(self, where_BL: Tensor) -> Tensor:
-        """z (N, D) where `where_BL` is True, in raster order; taken from `everywhere` where that is known already."""
+        """z (N, D) where `where_BL` is True, in raster order; taken from `everywhere` where that is known already.
+
+        What was asked last is remembered: two may ask for the same cells.
+        """
         if "everywhere" in vars(self):
             return self.everywhere[where_BL]
+        if self._last is None or self._last[0] is not where_BL:
+            self._last = where_BL, self._at(where_BL)
+        return self._last[1]
+
+    def _at(self, where_BL: Tensor) -> Tensor:
         index_BQ, asked_BQ = visible(~where_BL)
         buffer = self._x_BTD.shape[1] - where_BL.shape[1]
         z_BQD = self._norm(block_at(self._block, self._x_BTD, index_BQ + buffer)) + take(self._position_1LD, index_BQ)
         return z_BQD[asked_BQ]
 
-    def halves(self) -> tuple[Conditions, Conditions]:
+    def halves(self) -> tuple[PassConditions, PassConditions]:
         """Those of the first and of the second half of the batch."""
         first, second = self._x_BTD.chunk(2)
         rest = self._block, self._norm, self._position_1LD
-        return Conditions(first, *rest), Conditions(second, *rest)
+        return PassConditions(first, *rest), PassConditions(second, *rest)
+
+
+class Shifted:
+    """Other conditions, so much further on at each cell (B, L, D)."""
+
+    def __init__(self, base: Conditions, shift_BLD: Tensor) -> None:
+        self._base, self._shift_BLD = base, shift_BLD
+
+    @property
+    def everywhere(self) -> Tensor:
+        return self._base.everywhere + self._shift_BLD
+
+    def at(self, where_BL: Tensor) -> Tensor:
+        return self._base.at(where_BL) + self._shift_BLD[where_BL]
 
 
 def block_at(block: Block, x_BTD: Tensor, index_BQ: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from orderhead.body.conditions import Conditions
+from orderhead.body.conditions import PassConditions
 from orderhead.body.denoiser import SamplingDenoiser
 from orderhead.body.diffloss import DiffLoss
 from orderhead.core.cells import key_mask, take, visible
@@ -142,7 +142,7 @@ class MAR(nn.Module, PyTorchModelHubMixin):
         """
         return self.conditions(tokens_BLC, mask_BL, labels_B).everywhere
 
-    def conditions(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Conditions:
+    def conditions(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> PassConditions:
         """`predict` up to the decoder's last block, which runs for the cells that z is then asked of."""
         _check(self.config, tokens_BLC, mask_BL, labels_B)
         index_BV, visible_BV = visible(mask_BL)
@@ -151,7 +151,7 @@ class MAR(nn.Module, PyTorchModelHubMixin):
         x = self._decoder_input(x, index_BV, visible_BV, mask_BL)
         for block in blocks:
             x = block(x)
-        return Conditions(x, last, self.decoder_norm, self.diffusion_pos_embed_learned)
+        return PassConditions(x, last, self.decoder_norm, self.diffusion_pos_embed_learned)
 
     def denoise(self, x_NC: Tensor, t_N: Tensor, z_ND: Tensor) -> Tensor:
         """Raw epsilon and variance halves (N, 2C) of noisy tokens x at t in [0, 1000) under conditions z."""

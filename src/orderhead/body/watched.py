@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from orderhead.body.conditions import Conditions
+from orderhead.body.conditions import PassConditions
 from orderhead.body.mar import MAR
 
 
@@ -15,7 +15,7 @@ def watched(body: MAR, seen: Callable[[], object]) -> MAR:
     """The same body, sharing its weights; `seen` is called at the start of every pass: one an unmasking step."""
     own, conditions = copy.copy(body), body.conditions
 
-    def noticed(tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Conditions:
+    def noticed(tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> PassConditions:
         seen()
         return conditions(tokens_BLC, mask_BL, labels_B)
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 
 from orderhead import console
 from orderhead.cli.making import import_, sample, train
-from orderhead.cli.measuring import compare, demo, diagnose, study
+from orderhead.cli.measuring import compare, demo, diagnose, schedule, study
 from orderhead.cli.telling import bench, lint, list_, report
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "compare": compare, "sample": sample, "lint": lint, "import": import_, "train": train,
-    "study": study, "diagnose": diagnose, "bench": bench, "report": report, "list": list_,
+    "study": study, "diagnose": diagnose, "schedule": schedule, "bench": bench, "report": report, "list": list_,
 }  # fmt: skip
 
 ABOUT = """In which order should a masked autoregressive image model reveal its tokens, and why?

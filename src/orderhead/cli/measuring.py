@@ -1,4 +1,4 @@
-"""Verbs that measure orders and end in a page: demo, compare, study, diagnose."""
+"""Verbs that measure orders and bodies, most of which end in a page: demo, compare, study, diagnose, schedule."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from orderhead.console import Int, OptionalInt, wrote
+from orderhead import console
+from orderhead.console import Int, OptionalInt, show, wrote
 from orderhead.options import (
     GroundOptions,
     JudgeOptions,
@@ -164,6 +165,51 @@ def study(
             wrote(build(folder))
     if len(each) > 1:
         wrote(pool(name, Path(out), [one.out for one in each]))
+
+
+def schedule(
+    *,
+    body: str = "fashion",
+    steps: OptionalInt = None,
+    images: Int = 200,
+    real: Annotated[str, arg(metavar="FOLDER")] = "auto",
+    seed: Int = 0,
+    tokenizer: str = "auto",
+    json: bool = False,
+    out: str,
+) -> None:
+    """Find how many cells to reveal a step, so that drawing them together costs least.
+
+    A body's likelihood bound on real images says what a cell costs when so many are known; from that follows what an
+    image costs under any schedule, and which one costs least. Running it again goes on where it stopped.
+
+    For example:
+        orderhead schedule --steps 8 --out out/schedule
+        orderhead schedule --body bodies/mar-base --tokenizer tokenizers/kl16 --real imagenet/train --steps 32 --out out/schedule
+
+    Columns:
+        bits          what a real image costs the body when it is revealed so; the least is nearest to what is true
+        minus_cosine  bits minus those under the cosine schedule, on the same images; lo, hi: 95 %
+        counts        cells a step: what --schedule takes
+
+    Args:
+        body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
+        steps: Unmasking steps; auto is the preset's.
+        images: Real images: half to choose by, half to measure.
+        real: Real images: a folder with one subfolder a class; auto is what ships for the body's tokenizer.
+        seed: Of the choice of images, their orders and noise.
+        tokenizer: What turns images into tokens: a name, a folder, or a hub id; auto is the body's.
+        json: Print JSON instead of a table.
+        out: Folder for the bits of each cell, and schedules.json.
+    """  # noqa: E501
+    from pathlib import Path
+
+    from orderhead.studies.information import schedules
+
+    chosen = None if real == "auto" else real
+    show(schedules(Path(out), body, steps, images, chosen, tokenizer, seed), json)
+    if not json:
+        print(f"\n{console.section(schedule, 'Columns')}")
 
 
 def diagnose(

@@ -6,6 +6,7 @@ Legend: M images, B batch, C H W pixels.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,8 +62,11 @@ class ImageSet:
         return self.images_MCHW[rows]
 
 
-def fashion_test() -> ImageSet:
-    return ImageSet("Fashion-MNIST test images", *fashion.test_set())
+IMAGES: Mapping[str, Callable[[], ImageSet]] = {
+    "fashion-test": lambda: ImageSet("Fashion-MNIST test images", *fashion.test_set()),
+    "fashion-train": lambda: ImageSet("Fashion-MNIST training images", *fashion.training_set()),
+}
+"""Images that are found by name."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,26 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from orderhead.core.conditions import Conditions
 from orderhead.core.grid import Grid
 from orderhead.core.rng import Randomness
-
-
-class Conditions(Protocol):
-    """What the body gives for a step: its decoder output, computed where it is asked for (`body.conditions`)."""
-
-    @property
-    def everywhere(self) -> Tensor:
-        """(B, L, D)."""
-        ...
-
-    def at(self, where_BL: Tensor) -> Tensor:
-        """(N, D) where `where_BL` is True, in raster order."""
-        ...
 
 
 @dataclass(frozen=True)

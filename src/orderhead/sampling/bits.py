@@ -10,6 +10,7 @@ Legend: B batch, L cells, C channels, N cells of all images, M timesteps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from orderhead.body.diffusion import TIMESTEPS, Diffusion, bound_terms
 from orderhead.body.mar import MAR
-from orderhead.core.rng import Paired
+from orderhead.core.rng import Paired, Randomness
 from orderhead.orders.state import DecodeState
 from orderhead.sampling.sample import Settings
 from orderhead.sampling.sampler import decode, given_draw, plain
@@ -52,19 +53,24 @@ class BitsRecorder:
 
     def __call__(self, state: DecodeState, where_BL: Tensor) -> None:
         assert state.conditions is not None
-        row_N, cell_N = where_BL.nonzero(as_tuple=True)
-        z_ND, x0_NC, total_N = state.conditions.at(where_BL).float(), state.tokens_BLC[where_BL], 0
-        place_N = torch.special.ndtr(state.rng.noise(state.index_B, torch.full_like(state.index_B, NOBODY), 0, 1))[
-            row_N, 0
-        ]
-        for m, (first, last) in enumerate(pairwise(spans(self.levels))):
-            t_N = first + (place_N * (last - first)).long().clamp(max=last - first - 1)
-            noise_NC = state.rng.noise(state.index_B[row_N], cell_N, 1 + m, x0_NC.shape[1])
-            total_N = total_N + (last - first) * bound_terms(
-                Diffusion.cosine(), lambda x, t: self.body.denoise(x, t, z_ND), x0_NC, t_N, noise_NC
-            )
-        self.bits_BL[where_BL] = total_N
+        z_ND, x0_NC = state.conditions.at(where_BL), state.tokens_BLC[where_BL]
+        self.bits_BL[where_BL] = _cell_bits(self.body, z_ND, x0_NC, where_BL, state.index_B, state.rng, self.levels)
         self.step_BL[where_BL] = state.step - 1
+
+
+def _cell_bits(
+    body: MAR, z_ND: Tensor, x0_NC: Tensor, where_BL: Tensor, index_B: Tensor, rng: Randomness, levels: int
+) -> Tensor:
+    """Bits (N,) of the cells where `where_BL` is True under their conditions."""
+    (row_N, cell_N), total_N = where_BL.nonzero(as_tuple=True), torch.zeros(len(z_ND), device=z_ND.device)
+    place_N = torch.special.ndtr(rng.noise(index_B, torch.full_like(index_B, NOBODY), 0, 1))[row_N, 0]
+    for m, (first, last) in enumerate(pairwise(spans(levels))):
+        t_N = first + (place_N * (last - first)).long().clamp(max=last - first - 1)
+        noise_NC = rng.noise(index_B[row_N], cell_N, 1 + m, x0_NC.shape[1])
+        total_N += (last - first) * bound_terms(
+            Diffusion.cosine(), lambda x, t: body.denoise(x, t, z_ND.float()), x0_NC, t_N, noise_NC
+        )
+    return total_N
 
 
 @torch.no_grad()
@@ -86,3 +92,25 @@ def image_bits(
     asked = rescore_steps(settings.rescores(), len(counts))
     decode(start, plain(body), settings.policy(), given_draw(real_BLC.to(body.device)), recorder, asked)
     return recorder.bits_BL, recorder.step_BL
+
+
+@torch.no_grad()
+def context_bits(
+    body: MAR, labels_B: Tensor, index_B: Tensor, real_BLC: Tensor, sizes: Sequence[int], probes: int, seed: int = 0
+) -> Tensor:
+    """What a cell of real images (B, L, C) costs in bits when `sizes` cells chosen at random are known, (B, S).
+
+    The mean over the `probes` cells that a random order reveals last (fewer where fewer are masked): the order being
+    random, each of them stands for any masked cell, and they are the same at every size, with the same noise.
+    """
+    body.eval()
+    rng, L = Paired(seed), body.grid.L
+    orders_BL = np.stack([rng.generator(int(i)).permutation(L) for i in index_B])
+    rank_BL = torch.from_numpy(orders_BL.argsort(1)).to(body.device)
+    tokens_BLC, found = real_BLC.to(body.device), []
+    for known in sizes:
+        where_BL = rank_BL >= max(known, L - probes)
+        z_ND = body.conditions(tokens_BLC, rank_BL >= known, labels_B).at(where_BL)
+        bits_N = _cell_bits(body, z_ND, tokens_BLC[where_BL], where_BL, index_B, rng, LEVELS)
+        found.append(bits_N.unflatten(0, (len(labels_B), -1)).mean(1))
+    return torch.stack(found, 1)

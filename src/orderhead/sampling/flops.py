@@ -19,15 +19,22 @@ from orderhead.sampling.schedule import DenoiseSteps, denoise_counts
 
 
 def sampled(
-    config: MARConfig, counts: Sequence[int], denoise_steps: DenoiseSteps, guided: bool = True, images: int = 1
+    config: MARConfig,
+    counts: Sequence[int],
+    denoise_steps: DenoiseSteps,
+    guided: bool = True,
+    images: int = 1,
+    null_every: int = 1,
 ) -> int:
     """Of `images` images in one batch, `counts` cells a step, without what the policy costs."""
     halves, total, width = 1 + guided, 0, config.diffloss_width
     denoise_T = denoise_counts(denoise_steps, len(counts))
-    for seen, count, denoise in zip(_seen(config, counts), counts, denoise_T, strict=True):
-        z = _encoder(config, seen, seen - config.buffer_size) + _decoder(config, count)
+    for step, (seen, count, denoise) in enumerate(zip(_seen(config, counts), counts, denoise_T, strict=True)):
+        kept, passes = guided and null_every > 1, 1 + (guided and step % null_every == 0)
+        asked = None if kept and passes == 2 else count  # what is kept is kept of all cells
+        z = _encoder(config, seen, seen - config.buffer_size) + _decoder(config, asked)
         denoised = count * config.decoder_width * width + denoise * count * _modulated(config)
-        total += halves * (z + denoised) + denoise * count * config.channels * width
+        total += passes * z + halves * denoised + denoise * count * config.channels * width
     timesteps = len({int(t) for n in set(denoise_T) for t in respaced(n)})
     return 2 * (images * total + timesteps * _time(width))
 

@@ -29,7 +29,7 @@ from orderhead.orders.state import DecodeState
 from orderhead.sampling import guidance as guide
 from orderhead.sampling.labels import class_numbers, image_numbers
 from orderhead.sampling.presets import filled
-from orderhead.sampling.sampler import Draw, Injected, decode, diffusion_draw, plain, with_null
+from orderhead.sampling.sampler import Draw, Injected, decode, diffusion_draw, plain, with_null_kept
 from orderhead.sampling.schedule import DenoiseSteps, counts_of, denoise_counts, rescore_steps
 from orderhead.sampling.solvers import SOLVERS, Denoising
 from orderhead.sampling.trace import Recorder, Trace
@@ -76,7 +76,8 @@ class Settings:
     `order`: a name of `POLICIES` or `LEARNED`, or a policy. `head`: the head that a learned order asks, by name.
     `schedule`: cosine, linear, one_by_one, or explicit counts; None takes the order's own (cosine, but for `ar_*`).
     `denoise_steps`: a number, or what `schedule.DenoiseSteps` says. `x0_bound`: None takes the body's own. `rng`:
-    `paired`, or `official` for the published code's random stream.
+    `paired`, or `official` for the published code's random stream. `null_every`: steps between two passes of the body
+    under no label (guidance's second half); 1 is exact.
     """
 
     order: str | Policy = "random"
@@ -92,9 +93,10 @@ class Settings:
     solver: str = "ancestral"
     x0_bound: float | None = None
     head: str | None = None
+    null_every: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "seed"):
+        for name in ("steps", "seed", "null_every"):
             object.__setattr__(self, name, whole(name, getattr(self, name)))
         if not isinstance(self.denoise_steps, Sequence):
             object.__setattr__(self, "denoise_steps", whole("denoise_steps", self.denoise_steps))
@@ -142,6 +144,8 @@ class Settings:
         self.randomness(body.grid.L)
         self.denoising(body, len(self.counts(body.grid.L)))
         lookup("solver", self.solver, SOLVERS)
+        if self.null_every < 1:
+            raise ValueError(f"null_every is at least 1, got {self.null_every}")
         self.check_guidance()
 
     def check_guidance(self) -> None:
@@ -288,7 +292,7 @@ def _draw(settings: Settings, body: MAR, policy: Policy, state: DecodeState) -> 
 
 def _decoded(settings: Settings, body: MAR, policy: Policy, state: DecodeState, draw: Draw) -> Samples:
     body.eval()
-    predict = plain(body) if settings.cfg_scale == 1 else with_null(body)
+    predict = plain(body) if settings.cfg_scale == 1 else with_null_kept(body, settings.null_every)
     recorder = Recorder(state.counts)
     asked = rescore_steps(settings.rescores(), len(state.counts))
     tokens = decode(state, predict, policy, draw, recorder, asked).tokens_BLC

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from orderhead.body.conditions import Conditions
+from orderhead.body.conditions import PassConditions, Shifted
 from orderhead.body.denoiser import Ask, SamplingDenoiser
 from orderhead.orders.policy import Policy, ask
 from orderhead.orders.state import DecodeState, top_masked
@@ -23,7 +23,7 @@ from orderhead.sampling.solvers import Denoise, Denoising, Solver
 class Body(Protocol):
     """What the sampler needs of a model (MAR has it)."""
 
-    def conditions(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> Conditions: ...
+    def conditions(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> PassConditions: ...
     def denoiser(self) -> SamplingDenoiser: ...
 
 
@@ -68,6 +68,29 @@ def with_null(body: Body) -> Predict:
     return predict
 
 
+def with_null_kept(body: Body, every: int) -> Predict:
+    """`with_null` at every so many-th step; in between no label stays as far from the labels as it was, cell by cell.
+
+    Half the body's work is saved there (LazyMAR's condition cache, Yan et al. 2025). With 1 it is `with_null`.
+    """
+    both, alone, shift_BLD = with_null(body), plain(body), torch.empty(0)
+
+    def predict(state: DecodeState) -> DecodeState:
+        nonlocal shift_BLD
+        if state.step % every == 0:
+            state = both(state)
+            assert state.conditions is not None
+            assert state.null_conditions is not None
+            if every > 1:
+                shift_BLD = state.null_conditions.everywhere - state.conditions.everywhere
+            return state
+        state = alone(state)
+        assert state.conditions is not None
+        return replace(state, null_conditions=Shifted(state.conditions, shift_BLD))
+
+    return predict
+
+
 def diffusion_draw(
     body: Body, solver: Solver, settings: Sequence[Denoising], guidance: Guidance | None, channels: int
 ) -> Draw:
@@ -79,15 +102,19 @@ def diffusion_draw(
 
     def draw(state: DecodeState, where_BL: Tensor) -> Tensor:
         assert state.conditions is not None
-        z_MD = state.conditions.at(where_BL)
+        (row_N, cell_N), own, z_MD = (
+            where_BL.nonzero(as_tuple=True),
+            settings[state.step],
+            state.conditions.at(where_BL),
+        )
+        times = solver.timesteps(own.steps)
         if guidance is None:
-            denoise = _plain(denoiser.under(z_MD))
+            denoise = _plain(denoiser.under(z_MD, times))
         else:
             assert state.null_conditions is not None, "guidance needs with_null(body)"
             z_MD = torch.cat([z_MD, state.null_conditions.at(where_BL)])
-            denoise = _guided(denoiser.under(z_MD), guidance(state, where_BL))
-        (row_N, cell_N), own = where_BL.nonzero(as_tuple=True), settings[state.step]
-        return solver(denoise, state.rng.noises(state.index_B[row_N], cell_N, channels, own.steps), own)
+            denoise = _guided(denoiser.under(z_MD, times), guidance(state, where_BL))
+        return solver.solve(denoise, state.rng.noises(state.index_B[row_N], cell_N, channels, own.steps), own)
 
     return draw
 

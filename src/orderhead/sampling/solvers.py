@@ -8,7 +8,7 @@ Legend: N tokens, C channels, K denoising steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
@@ -19,7 +19,6 @@ from torch import Tensor
 from orderhead.body.diffusion import (
     TIMESTEPS,
     Diffusion,
-    cosine_betas,
     log_scale,
     posterior_mean,
     predict_x0,
@@ -54,7 +53,12 @@ class Denoising:
             raise ValueError(f"x0_bound > 0, got {self.x0_bound!r}")
 
 
-Solver = Callable[[Denoise, Noise, Denoising], Tensor]
+@dataclass(frozen=True)
+class Solver:
+    """`solve` makes tokens; `timesteps` are those that it asks about with so many steps, in order."""
+
+    solve: Callable[[Denoise, Noise, Denoising], Tensor]
+    timesteps: Callable[[int], Sequence[int]]
 
 
 def ancestral(denoise: Denoise, noise: Noise, settings: Denoising) -> Tensor:
@@ -69,12 +73,17 @@ def ancestral(denoise: Denoise, noise: Noise, settings: Denoising) -> Tensor:
     return x_NC
 
 
-def dpm_timesteps(steps: int, start: int = 950) -> np.ndarray:
+def ancestral_timesteps(steps: int) -> list[int]:
+    """`steps` timesteps, from the noisiest on."""
+    return Diffusion.cosine(steps).timestep_K[::-1].tolist()
+
+
+def dpm_timesteps(steps: int, start: int = 950) -> list[int]:
     """At most `steps` timesteps from `start` down to 0, evenly spaced in log(alpha / sigma), without repeats."""
-    alpha_bar = np.cumprod(1 - cosine_betas())
+    alpha_bar = Diffusion.cosine().alpha_bar_K
     log_snr = 0.5 * np.log(alpha_bar / (1 - alpha_bar))  # falls with t
     wanted = np.linspace(log_snr[start], log_snr[0], steps)
-    return np.unique([np.abs(log_snr - value).argmin() for value in wanted])[::-1]
+    return np.unique([np.abs(log_snr - value).argmin() for value in wanted])[::-1].tolist()
 
 
 def dpm(denoise: Denoise, noise: Noise, settings: Denoising) -> Tensor:
@@ -84,11 +93,11 @@ def dpm(denoise: Denoise, noise: Noise, settings: Denoising) -> Tensor:
     from noise alone, which pulls a token's mean towards 0 by at most 8 %. The temperature scales that noise.
     """
     t_K = dpm_timesteps(settings.steps)
-    alpha_bar = np.cumprod(1 - cosine_betas())[t_K]
+    alpha_bar = Diffusion.cosine().alpha_bar_K[t_K]
     alpha_K, sigma_K = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
     lambda_K = np.log(alpha_K / sigma_K)
     x_NC, previous = noise(0) * settings.temperature * sigma_K[0], None
-    for k, t in enumerate(t_K.tolist()):
+    for k, t in enumerate(t_K):
         epsilon, _ = denoise(x_NC, t)
         x0 = ((x_NC - sigma_K[k] * epsilon) / alpha_K[k]).clamp(-settings.x0_bound, settings.x0_bound)
         if k == len(t_K) - 1:
@@ -101,4 +110,6 @@ def dpm(denoise: Denoise, noise: Noise, settings: Denoising) -> Tensor:
     raise AssertionError("settings.steps >= 1")
 
 
-SOLVERS: Mapping[str, Solver] = {"ancestral": ancestral, "dpm": dpm}
+SOLVERS: Mapping[str, Solver] = {
+    "ancestral": Solver(ancestral, ancestral_timesteps), "dpm": Solver(dpm, dpm_timesteps),
+}  # fmt: skip

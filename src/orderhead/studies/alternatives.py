@@ -32,8 +32,8 @@ COLUMNS: Mapping[str, str] = {"fid5k": "FID-5K", "is5k": "IS-5K", "clip_score": 
 TOLD = Told(
     "Section 5: five other ways to learn an order",
     "The document's are FID-5K and IS of MAR-B, by other features than ours: compare rankings, not values. It does not "
-    "say which rescoring, so both modes of a row stand beside one value. CLIP score and CMMD are not measured here; "
-    "mmd_rbf is CMMD's formula on the judge's features.",
+    "say which rescoring, so both modes of a row stand beside one value. CLIP score and CMMD need "
+    "CLIP (--features clip); mmd_rbf is CMMD's formula on the judge's features.",
     {"fd": "Frechet distance", "is": "IS"},
     {
         arm: {"fd": document["fid5k"], "is": document["is5k"]}

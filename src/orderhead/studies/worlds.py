@@ -22,7 +22,7 @@ from orderhead.body.mar import MARConfig
 from orderhead.core.assets import shipped
 from orderhead.core.device import default_device
 from orderhead.core.names import unknown
-from orderhead.data.images import MODES, ImageSet, RealImages, fashion_test, read_folder
+from orderhead.data.images import IMAGES, MODES, ImageSet, RealImages, read_folder
 from orderhead.data.latents import fingerprint
 from orderhead.metrics import clip, fidelity
 from orderhead.metrics import judge as judging
@@ -47,9 +47,9 @@ LEAST_IMAGES = 5  # what precision and recall need
 
 @dataclass(frozen=True)
 class Sources:
-    """Names: real images (`fashion-test` or a folder), the judge whose features count (a row of `PUBLISHED`, a shipped
-    judge or its folder), a published judge's weights (a file), the classifier of partial images (shipped or a folder).
-    """
+    """Names: real images (of `data.images.IMAGES`, or a folder), the judge whose features count (of `PUBLISHED`, a
+    shipped one or its folder), a published judge's weights (a file), the classifier of partial images (a shipped one or
+    its folder)."""
 
     real: str | None = None
     features: str | None = None
@@ -110,7 +110,7 @@ class World:
         chosen = sources(config.tokenizer, given)
         assert chosen.real
         watching = None if chosen.classifier is None else fitting_classifier(chosen.classifier, config)
-        return cls(_real(chosen.real, config), _judge(chosen, config), watching, config.classes)
+        return cls(real_images(chosen.real, config), _judge(chosen, config), watching, config.classes)
 
     @property
     def labels_M(self) -> Tensor | None:
@@ -149,11 +149,12 @@ class World:
         return {"real": self.real.identity, "judge": self.judge.identity, "classifier": recognising}
 
 
-def _real(name: str, config: MARConfig) -> RealImages:
+def real_images(name: str, config: MARConfig) -> RealImages:
+    """Images by name (of `IMAGES`) or of a folder, as large as the body's. ValueError where they do not fit."""
     made = load_tokenizer(config.tokenizer).config
     if made.image_channels not in MODES:
         raise ValueError(f"the body's images have {made.image_channels} channels; a judge reads grey or RGB images")
-    real = fashion_test() if name == "fashion-test" else read_folder(name, made.image_channels, made.image_size)
+    real = IMAGES[name]() if name in IMAGES else read_folder(name, made.image_channels, made.image_size)
     shape = (made.image_channels, made.image_size, made.image_size)
     if isinstance(real, ImageSet) and real[:1].shape[1:] != shape:
         raise ValueError(

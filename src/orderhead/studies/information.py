@@ -1,0 +1,115 @@
+"""A body's information curve on real images, and what schedules cost under it.
+
+OUT/run.json, OUT/bits/ (bits of a cell of each image, by how many are known) -> OUT/schedules.json. Run again, it goes
+on where it stopped.
+
+Legend: N images, L cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from orderhead.body.load import load_body, load_tokenizer, with_tokenizer
+from orderhead.body.mar import MAR
+from orderhead.core import dist
+from orderhead.core.arrays import kept_arrays
+from orderhead.core.device import default_device
+from orderhead.core.files import write_json
+from orderhead.data.images import RealImages
+from orderhead.data.latents import fingerprint
+from orderhead.metrics.intervals import paired
+from orderhead.metrics.statistic import Statistic
+from orderhead.sampling.bits import context_bits
+from orderhead.sampling.information import cost, curve, informed, sizes
+from orderhead.sampling.presets import filled
+from orderhead.sampling.schedule import counts_of
+from orderhead.studies.folders import claim
+from orderhead.studies.worlds import WORLDS, Sources, real_images
+
+IMAGES, PART = 200, 20  # images, images in one file
+PROBES = 16  # cells whose bits are averaged
+LEAST = 4  # images: two halves of two
+
+
+def schedules(
+    out: Path,
+    body: str = "fashion",
+    steps: int | None = None,
+    images: int = IMAGES,
+    real: str | None = None,
+    tokenizer: str = "auto",
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """What an image costs under the schedule that costs least in so many steps, and under the named ones: a row each.
+
+    Bits are the body's likelihood bound on `images` real images, drawn at random. Half of them choose the counts, the
+    other half say what the schedules cost, and how much more than cosine with its 95 % interval. `real` as in
+    `worlds.Sources`: by default what ships for the tokenizer.
+
+    ValueError for an unknown body, images that do not fit it or have no classes, too few of them, steps out of range.
+    """
+    if images < LEAST:
+        raise ValueError(f"two halves take at least {LEAST} images, got {images}")
+    if dist.world_size() > 1:
+        raise ValueError("this runs in one process; start it without torchrun")
+    model = load_body(body).to(default_device()).requires_grad_(False)
+    model.config = with_tokenizer(model.config, tokenizer)
+    name, L = real or WORLDS.get(model.config.tokenizer, Sources()).real, model.grid.L
+    if name is None:
+        raise ValueError(f"no real images ship for the tokenizer {model.config.tokenizer!r}; give --real FOLDER")
+    steps = int(filled(model.config, L, {"steps": steps})["steps"])
+    named = {each: counts_of(each, steps, L) for each in ("cosine", "linear")}
+    bits_NL = curves(out, model, real_images(name, model.config), images, seed)
+    chosen_NL, held_NL = np.array_split(bits_NL, 2)
+    rows = _rows({"informed": informed(chosen_NL.mean(0), steps)} | named, held_NL)
+    write_json(out / "schedules.json", {"steps": steps, "curve": bits_NL.mean(0).tolist(), "schedules": rows})
+    return rows
+
+
+def curves(out: Path, body: MAR, real: RealImages, images: int, seed: int = 0) -> np.ndarray:
+    """Bits (N, L) of a cell of each real image when 0, 1, ..., L - 1 are known; kept in `out`."""
+    if real.labels_M is None or int(real.labels_M.max()) + 1 != body.config.classes:
+        raise ValueError(f"these images need their classes: one subfolder for each of the body's {body.config.classes}")
+    if images > len(real):
+        raise ValueError(f"there are {len(real)} real images, fewer than {images}")
+    models = {"weights": body, "tokenizer": load_tokenizer(body.config.tokenizer)}
+    protocol = {name: fingerprint(model) for name, model in models.items()}
+    claim(
+        out, {"study": "information", "protocol": protocol | {"real": real.identity, "seed": seed}, "rows": {}}, "rows"
+    )
+    chosen_N, kept = torch.from_numpy(np.random.default_rng(seed).permutation(len(real))[:images]), []
+    for part in tqdm(torch.arange(images).split(PART), "bits of real images", unit="part", delay=2):
+        path = out / "bits" / f"{int(part[0]):05d}-{len(part)}.npz"
+        kept += kept_arrays(path, partial(_bits, body, real, chosen_N[part], part, seed), "bits")
+    return curve(np.concatenate(kept), body.grid.L)
+
+
+@torch.no_grad()
+def _bits(body: MAR, real: RealImages, chosen_B: Tensor, index_B: Tensor, seed: int) -> dict[str, np.ndarray]:
+    assert real.labels_M is not None
+    images_BCHW = torch.cat([real[i : i + 1] for i in chosen_B.tolist()])
+    tokens_BLC = load_tokenizer(body.config.tokenizer).encode(images_BCHW)
+    labels_B, index_B = (x.to(body.device) for x in (real.labels_M[chosen_B], index_B))
+    bits_BS = context_bits(body, labels_B, index_B, tokens_BLC, sizes(body.grid.L), PROBES, seed)
+    return {"bits": bits_BS.cpu().numpy()}
+
+
+def _rows(schedules: Mapping[str, Sequence[int]], held_NL: np.ndarray) -> list[dict[str, Any]]:
+    rows, base = [], Statistic.mean(cost(held_NL, schedules["cosine"]))
+    for name, counts in schedules.items():
+        ours = Statistic.mean(cost(held_NL, counts))
+        gap = paired(ours, base)
+        rows.append({
+            "schedule": name, "bits": round(ours.value, 2), "minus_cosine": round(gap.value, 2),
+            "lo": round(gap.lo, 2), "hi": round(gap.hi, 2), "counts": ",".join(map(str, counts)),
+        })  # fmt: skip
+    return rows
