@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from worlds import NAMES, pictures, tiny_body, tiny_judge
 
@@ -14,7 +15,7 @@ from orderhead.sampling.sample import Settings
 from orderhead.studies import pareto as quality
 from orderhead.studies.pareto import POINTS, REFERENCE, Point, pareto, table
 
-FEW = (Point("random", 4, "3:1"), Point("halton", 8, 2, "dpm"))
+FEW = (Point("random", 4, "3:1"), Point("halton", 8, 2, "dpm"), Point("random", 4, 2, informed=True, null_every=2))
 IMAGES = 10
 
 
@@ -39,7 +40,7 @@ def done(world):
 def test_every_point_stands_beside_the_reference(done, world):
     record = json.loads((done / "pareto.json").read_text())
     lines = {line["point"]: line for line in record["points"]}
-    assert list(lines) == ["random-4x3to1", "halton-2x2-dpm"]
+    assert list(lines) == ["random-4x3to1", "halton-2x2-dpm", "random-4x2-informed-null2"]
     assert (record["seeds"], record["images"]) == ([0, 7], IMAGES)
     body = load_body(world["body"])
     whole = flops.sampled(body.config, (1,) * 16, 4)
@@ -96,8 +97,8 @@ def test_points_are_named_apart_and_cheaper_than_the_reference():
     assert len(set(names)) == len(names)
     assert REFERENCE.name(64) not in names
     config = load_body("fashion").config
-    settings = [point.settings(Settings(), 64) for point in (REFERENCE, *POINTS)]
-    costs = [flops.sampled(config, s.counts(64), s.denoise_steps) for s in settings]
+    settings = [point.settings(Settings(), np.linspace(2, 1, 64)) for point in (REFERENCE, *POINTS)]
+    costs = [flops.sampled(config, s.counts(64), s.denoise_steps, null_every=s.null_every) for s in settings]
     assert max(costs[1:]) < costs[0]
 
 

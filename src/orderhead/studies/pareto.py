@@ -1,17 +1,20 @@
 """Quality against cost: how much of the work of one cell a step and 100 denoising steps do the same images need?
 
-Every point is an order, a number of unmasking steps and of denoising steps, and a solver. Its Frechet distance is
-compared with that of the reference (random order, the published settings) on the same noise; its cost is in FLOPs
-(`sampling.flops`) and in seconds, both over the reference's, the seconds of runs that go forward together.
+Every point is an order, a number of unmasking steps and how cells are spread over them, a number of denoising steps, a
+solver, and how often guidance's second half is computed. Its Frechet distance is compared with that of the reference
+(random order, the published settings) on the same noise; its cost is in FLOPs (`sampling.flops`) and in seconds, both
+over the reference's, the seconds of runs that go forward together.
 
-OUT/seed-S/ (a comparison each: samples -> results.jsonl -> report.html), OUT/seconds.json -> OUT/pareto.json and
-OUT/table.md. Run again, it goes on where it stopped.
+OUT/curve/ (the body's information curve, on the real images: no distance is looked at), OUT/seed-S/ (a comparison each:
+samples -> results.jsonl -> report.html), OUT/seconds.json -> OUT/pareto.json and OUT/table.md. Run again, it goes on
+where it stopped.
 
 Legend: L cells, S seeds.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,36 +33,52 @@ from orderhead.core import dist
 from orderhead.core.device import default_device
 from orderhead.core.files import read_json, write_json, write_text
 from orderhead.sampling import flops
+from orderhead.sampling.information import informed
 from orderhead.sampling.presets import filled
 from orderhead.sampling.sample import Settings
 from orderhead.studies.beside import Difference, differences
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
+from orderhead.studies.information import curves
 from orderhead.studies.seeds import pooled
 from orderhead.studies.turns import Pause, sampled, together
 from orderhead.studies.worlds import LEAST_IMAGES, World
 
-OWN = ("steps", "denoise_steps", "solver")  # what a point has for itself, beside its order
+OWN = ("steps", "denoise_steps", "solver", "schedule", "null_every")  # what a point has for itself, beside its order
 TIMED_IMAGES = 8
+CURVE_IMAGES = 200
 IMAGES = 200  # a point and seed
 
 
 @dataclass(frozen=True)
 class Point:
-    """`cells`: how many are revealed in a step, in the mean; the cosine schedule spreads them."""
+    """`cells`: how many are revealed in a step, in the mean; `informed` spreads them by the body's information curve
+    (`sampling.information`), else the cosine schedule does."""
 
     order: str
     cells: int
     denoise_steps: int | str
     solver: str = "ancestral"
+    informed: bool = False
+    null_every: int = 1
 
-    def settings(self, base: Settings, L: int) -> Settings:
-        steps = max(1, L // self.cells)
-        return replace(base, order=self.order, steps=steps, denoise_steps=self.denoise_steps, solver=self.solver)
+    def settings(self, base: Settings, curve_L: np.ndarray) -> Settings:
+        steps = self._steps(len(curve_L))
+        return replace(
+            base, order=self.order, steps=steps, denoise_steps=self.denoise_steps, solver=self.solver,
+            null_every=self.null_every, schedule=informed(curve_L, steps) if self.informed else None,
+        )  # fmt: skip
 
     def name(self, L: int) -> str:
-        end = "" if self.solver == "ancestral" else f"-{self.solver}"
         denoise = str(self.denoise_steps).replace(":", "to")
-        return f"{self.order}-{max(1, L // self.cells)}x{denoise}{end}"
+        ends = {
+            self.solver: self.solver != "ancestral",
+            "informed": self.informed,
+            f"null{self.null_every}": self.null_every > 1,
+        }
+        return "-".join([self.order, f"{self._steps(L)}x{denoise}", *(end for end, holds in ends.items() if holds)])
+
+    def _steps(self, L: int) -> int:
+        return max(1, L // self.cells)
 
 
 REFERENCE = Point("random", 1, 100)
@@ -66,14 +86,15 @@ REFERENCE = Point("random", 1, 100)
 POINTS: Sequence[Point] = (
     Point("random", 4, 100),
     Point("random", 4, 25),
-    Point("random", 4, "25:5"),
     Point("random", 4, 10, "dpm"),
-    Point("random", 8, 25),
+    Point("random", 4, 10, "dpm", informed=True),
     Point("random", 8, "25:5"),
     Point("random", 8, 10, "dpm"),
-    Point("halton", 4, 25),
-    Point("halton", 8, 25),
-    Point("halton", 8, "25:5"),
+    Point("halton", 8, 10, "dpm"),
+    Point("random", 8, 10, "dpm", informed=True),
+    Point("random", 8, 10, "dpm", informed=True, null_every=2),
+    Point("random", 8, 6, "dpm", informed=True),
+    Point("random", 10, 10, "dpm", informed=True),
 )
 """What is tried; another one is another line. `4` cells a step is the study's own number of steps (64 for 256)."""
 
@@ -97,7 +118,8 @@ def pareto(
         raise ValueError("this runs in one process; start it without torchrun")
     model = load_body(body).to(default_device()).requires_grad_(False)
     world = replace(World.of(model.config, judging), classifier=None)  # nobody watches partial images
-    runs = [_comparison(out / f"seed-{seed}", model, body, images, seed, world, judging) for seed in seeds]
+    curve_L = curves(out / "curve", model, world.real, min(CURVE_IMAGES, len(world.real))).mean(0)
+    runs = [_comparison(out / f"seed-{seed}", model, body, images, seed, world, judging, curve_L) for seed in seeds]
     for each in runs:
         execute(replace(each, command=_command(body, images, seeds, judging)))
     by_seed = [differences(each.out) for each in runs]
@@ -110,13 +132,19 @@ def pareto(
 
 
 def _comparison(
-    out: Path, body: MAR, name: str, images: int, seed: int, world: World, judging: Mapping[str, str]
+    out: Path,
+    body: MAR,
+    name: str,
+    images: int,
+    seed: int,
+    world: World,
+    judging: Mapping[str, str],
+    curve_L: np.ndarray,
 ) -> Comparison:
     """One seed's: every point against the reference, which is the run's random order."""
-    L = body.grid.L
-    base = Settings(**filled(body.config, L, {}), seed=seed)
-    reference = REFERENCE.settings(base, L)
-    arms = {BASELINE: reference} | {point.name(L): point.settings(base, L) for point in POINTS}
+    base = Settings(**filled(body.config, body.grid.L, {}), seed=seed)
+    reference = REFERENCE.settings(base, curve_L)
+    arms = {BASELINE: reference} | {point.name(body.grid.L): point.settings(base, curve_L) for point in POINTS}
     each = {arm: Arm(settings) for arm, settings in arms.items()}
     return Comparison(out, "pareto", name, body, each, images, reference, world, given=judging, own=OWN)
 
@@ -140,7 +168,9 @@ def _flops(run: Comparison) -> dict[str, float]:
     """Of one image under each arm, over the reference's."""
     body, arms = run.body, {name: arm.settings for name, arm in run.arms.items()}
     work = {
-        name: flops.sampled(body.config, s.counts(body.grid.L), s.denoise_steps, s.cfg_scale != 1)
+        name: flops.sampled(
+            body.config, s.counts(body.grid.L), s.denoise_steps, s.cfg_scale != 1, null_every=s.null_every
+        )
         for name, s in arms.items()
     }
     return {name: each / work[BASELINE] for name, each in work.items()}
@@ -153,6 +183,7 @@ def _seconds(path: Path, run: Comparison) -> dict[str, float]:
         "weights": run.protocol["weights"], "cfg_scale": run.settings.cfg_scale, "arms": arms, "images": TIMED_IMAGES,
         "threads": torch.get_num_threads(), "device": run.body.device.type,
     }  # fmt: skip
+    what = json.loads(json.dumps(what))  # as it will be read back: tuples are lists
     if path.is_file() and (kept := read_json(path)).get("what") == what:
         return kept["seconds"]
     spent = _timed(run.body, {name: arm.settings for name, arm in run.arms.items()})
@@ -173,7 +204,7 @@ def _timed(body: MAR, arms: Mapping[str, Settings]) -> dict[str, float]:
         return [sampled(arms[name], body, TIMED_IMAGES, pause) for _ in range(times[name])][-1]
 
     for settings in arms.values():  # what is done but once is not to be counted
-        sampled(replace(settings, steps=1, denoise_steps=1), body, 1, lambda: None)
+        sampled(replace(settings, steps=1, schedule=None, denoise_steps=1), body, 1, lambda: None)
     spent = together({name: partial(again, name) for name in arms}, body.device).seconds
     return {name: each / times[name] for name, each in spent.items()}
 
@@ -192,7 +223,8 @@ def table(lines: Sequence[Mapping[str, Any]], seeds: int, images: int) -> str:
 
 
 NOTE = (
-    "order-STEPSxDENOISING; 25to5 is from 25 denoising steps at the first unmasking step to 5 at the last. matched: "
+    "order-STEPSxDENOISING; 25to5 is from 25 denoising steps at the first unmasking step to 5 at the last; informed: "
+    "cells a step by the body's information curve; null2: guidance's second half at every other step. matched: "
     "the interval contains 0 or lies below, which few images do easily: its upper end says what may be lost. Seconds "
     "are of one batch, all points going forward in turn."
 )
