@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from orderhead.core.checkpoint import load_tensors, save_tensors
 from orderhead.orders.learned import LEARNED
 from orderhead.orders.policy import POLICIES
 from orderhead.sampling.presets import PRESETS, STUDY, preset
+from orderhead.sampling.schedule import counts_of
 from orderhead.studies.compare import compare
 
 FAST = ("--steps", "4", "--denoise-steps", "2", "--cfg", "2")
@@ -185,10 +187,33 @@ def test_sample_takes_the_published_stream_of_random_numbers(body: str, tmp_path
 
 def test_presets(body: str) -> None:
     fashion, tiny = orderhead.load_body().config, orderhead.load_body(body).config
-    assert preset(fashion) == PRESETS["fashion"]
+    assert preset(fashion) == PRESETS["own"]["fashion"]
     assert preset(tiny) == preset(MARConfig()) == {"steps": 64, "denoise_steps": 100, "cfg_scale": 2.9}
     preset(fashion)["steps"] = 0
-    assert PRESETS["fashion"]["steps"] > 0
+    assert PRESETS["own"]["fashion"]["steps"] > 0
+    with pytest.raises(ValueError, match="unknown preset 'fats'; did you mean 'fast'"):
+        preset(fashion, "fats")
+
+
+def test_the_fast_preset_is_one_flag_and_yields_to_what_is_said(tmp_path: Path) -> None:
+    """The command and the library draw the same images; its own counts are for whole images of 64 cells."""
+    body, folder = orderhead.load_body(), tmp_path / "s.npz"
+    assert main(["sample", "--preset", "fast", "--labels", "3,5", "-n", "2", "--out", str(folder)]) == 0
+    ours = orderhead.sample(body, [3, 5], preset="fast")
+    with np.load(folder) as found:
+        assert np.array_equal(found["tokens"], ours.tokens_BLC.numpy())
+    assert ours.trace.counts_T.tolist() == list(PRESETS["fast"]["fashion"]["schedule"])
+    steps = [fast(**given) for given in ({"steps": 4}, {"schedule": "linear"}, {"order": "ar_raster"})]
+    assert [s.counts(64) for s in steps] == [counts_of("cosine", 4, 64), counts_of("linear", 8, 64), (1,) * 64]
+    assert {s.solver for s in steps} == {"dpm"}
+    assert fast(solver="ancestral").solver == "ancestral"
+
+
+def fast(order: str = "random", **given: Any) -> orderhead.Settings:
+    """The settings that the command takes from the preset fast and these options."""
+    return orderhead.Settings(
+        order, **options.SamplingOptions(**given).fields("fashion", orderhead.load_body().config, order, "fast")
+    )
 
 
 @pytest.mark.parametrize("tokenizer", ["fashion", "tiny"])
@@ -232,8 +257,8 @@ def test_help_tells_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("sample", "compare"):
         assert main([verb, "--help"]) == 0
         told = " ".join(capsys.readouterr().out.replace("│", " ").split())
-        assert PRESETS.keys() == {"fashion", "kl16"}
-        for words, row in (("{} steps, {} denoising steps, cfg {:g} (fashion)", PRESETS["fashion"]),
+        assert PRESETS["own"].keys() == PRESETS["fast"].keys() == {"fashion", "kl16"}
+        for words, row in (("{} steps, {} denoising steps, cfg {:g} (fashion)", PRESETS["own"]["fashion"]),
                            ("{}, {}, {:g} (kl16 and all others)", STUDY)):  # fmt: skip
             assert words.format(row["steps"], row["denoise_steps"], row["cfg_scale"]) in told
     assert f"Images an order, {inspect.signature(compare).parameters['images'].default} where" in told

@@ -39,8 +39,10 @@ class SamplingOptions:
     """Whom learned orders ask: a shipped head, a folder, or a hub id."""
     schedule: Annotated[str, arg(metavar="cosine|linear|one_by_one|COUNTS")] = "auto"
     """Tokens a step; COUNTS is a list such as 1,3,12,48; auto is the order's own."""
-    solver: Literal["ancestral", "dpm"] = "ancestral"
-    """From noise to a token: as published, or a deterministic one for few steps."""
+    solver: Literal["auto", "ancestral", "dpm"] = "auto"
+    """From noise to a token: as published (auto, but for the preset fast), or a deterministic one for few steps."""
+    null_every: Int = 1
+    """Unmasking steps between two passes under no label, which guidance needs; more than 1 saves work, not exactly."""
     seed: Int = 0
     """An image is a function of seed, number and label."""
 
@@ -54,8 +56,8 @@ class SamplingOptions:
         if self.rescore not in ("fast", "1") and heads and "learned" not in heads:
             raise ValueError(f"{heads[0]} says itself how often it asks; --rescore goes with the order learned")
 
-    def fields(self, name: str, body: MARConfig, order: str | None = None) -> dict[str, Any]:
-        """As fields of `Settings`, over the preset of the body `name`. ValueError for steps that are ignored.
+    def fields(self, name: str, body: MARConfig, order: str | None = None, preset: str = "own") -> dict[str, Any]:
+        """As fields of `Settings`, over a preset of the body `name`. ValueError for steps that are ignored.
 
         `order` is the one that is sampled: its own schedule counts too.
         """
@@ -64,13 +66,16 @@ class SamplingOptions:
 
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed lies in [0, 2**32), got {self.seed}")
-        given = {"steps": self.steps, "denoise_steps": denoise_of(self.denoise_steps), "cfg_scale": self.cfg}
+        given = {
+            "steps": self.steps, "denoise_steps": denoise_of(self.denoise_steps), "cfg_scale": self.cfg,
+            "solver": None if self.solver == "auto" else self.solver,
+        }  # fmt: skip
         schedule = schedule_of(self.schedule)
         effective = SCHEDULE_OF.get(order or "") if schedule is None else schedule
-        return filled(body, body.grid.L, given, effective) | {
+        chosen = {"solver": "ancestral", "schedule": schedule} | filled(body, body.grid.L, given, effective, preset)
+        return chosen | {
             "cfg_schedule": self.cfg_schedule, "temperature": self.temperature, "rescore": self.rescore,
-            "schedule": schedule, "solver": self.solver, "seed": self.seed,
-            "head": self.head or HEADS.get(name),
+            "seed": self.seed, "head": self.head or HEADS.get(name), "null_every": self.null_every,
         }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ def sample(
     order: str = "random",
     labels: Annotated[str, arg(metavar="0,3|NAMES")] = "all",
     n: Annotated[int, number(int), arg(aliases=("-n",), name="images")] = 16,
+    preset: Literal["own", "fast"] = "own",
     sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
     rng: Literal["paired", "official"] = "paired",
     tokenizer: str = "auto",
@@ -25,6 +26,7 @@ def sample(
 
     For example:
         orderhead sample --order multiscale --labels sandal,bag -n 16 --out out/sample.png
+        orderhead sample --preset fast -n 100 --out out/fast.png
         orderhead sample --order halton --steps 8 --out out/reveal.gif
         orderhead sample --order learned --head fashion-aligned --rescore slow --out out/learned.png
 
@@ -33,6 +35,7 @@ def sample(
         order: A name from `orderhead list orders`.
         labels: Classes by number or name, -1 for none, taken in turn.
         n: How many images.
+        preset: For what is left out: the body's own settings, or fewer steps (an eighth of the cells each) and dpm.
         rng: Noise of our own, or the published code's stream of random numbers.
         tokenizer: What turns tokens into images: a name, a folder, or a hub id; auto is the body's.
         out: A grid of images, an animation of the reveal, arrays (images, tokens, order, labels), or a PNG an image.
@@ -49,10 +52,10 @@ def sample(
         raise ValueError(f"-n is the number of images, at least 1; got {n}")
     model = load_body(body).to(default_device())
     sampling.check([order])
-    preset = sampling.fields(body, model.config, order)
+    chosen = sampling.fields(body, model.config, order, preset)
     model.config = with_tokenizer(model.config, tokenizer)
     numbers = parse_labels(labels, model.config)
-    settings = Settings(order, rng=rng, **preset)
+    settings = Settings(order, rng=rng, **chosen)
     settings.check(model)
     labels_N = torch.tensor([numbers[i % len(numbers)] for i in range(n)], device=model.device)
     with progress(settings, model, n) as seen:

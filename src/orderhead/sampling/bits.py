@@ -21,6 +21,7 @@ from torch import Tensor
 from orderhead.body.diffusion import TIMESTEPS, Diffusion, bound_terms
 from orderhead.body.mar import MAR
 from orderhead.core.rng import Paired, Randomness
+from orderhead.orders.spatial import random
 from orderhead.orders.state import DecodeState
 from orderhead.sampling.sample import Settings
 from orderhead.sampling.sampler import decode, given_draw, plain
@@ -105,7 +106,7 @@ def context_bits(
     """
     body.eval()
     rng, L = Paired(seed), body.grid.L
-    orders_BL = np.stack([rng.generator(int(i)).permutation(L) for i in index_B])
+    orders_BL = np.stack([random(body.grid, rng.generator(int(i)), ()) for i in index_B])
     rank_BL = torch.from_numpy(orders_BL.argsort(1)).to(body.device)
     tokens_BLC, found = real_BLC.to(body.device), []
     for known in sizes:

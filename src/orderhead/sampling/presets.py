@@ -1,4 +1,9 @@
-"""The settings with which a body is sampled when nobody says: one row a tokenizer, which every body names."""
+"""The settings with which a body is sampled when nobody says: one row a tokenizer, which every body names.
+
+`own` is what a body is sampled with unless told otherwise. `fast` is for those who want images sooner: on the fashion
+body its distance was measured (`orderhead bench --pareto`); on MAR's own weights it was not, and is taken over by the
+number of cells a step.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +11,53 @@ from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 from orderhead.body.mar import MARConfig
+from orderhead.core.names import lookup
 
-STUDY: Mapping[str, Any] = {"steps": 64, "denoise_steps": 100, "cfg_scale": 2.9}
+Row = Mapping[str, Any]
+
+STUDY: Row = {"steps": 64, "denoise_steps": 100, "cfg_scale": 2.9}
 """The study's settings for MAR-B, and for every body whose tokenizer has no row."""
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "kl16": STUDY,
-    "fashion": {"steps": 16, "denoise_steps": 25, "cfg_scale": 4.0},
-}
-"""Tokenizer -> fields of `Settings`. `--help` tells them too."""
+PRESETS: Mapping[str, Mapping[str, Row]] = {
+    "own": {
+        "kl16": STUDY,
+        "fashion": {"steps": 16, "denoise_steps": 25, "cfg_scale": 4.0},
+    },
+    "fast": {
+        "kl16": STUDY | {"steps": 32, "denoise_steps": 10, "solver": "dpm"},
+        "fashion": {
+            "steps": 8, "denoise_steps": 10, "cfg_scale": 4.0, "solver": "dpm",
+            "schedule": (1, 2, 3, 4, 5, 5, 15, 29),  # orderhead schedule --steps 8 --real fashion-train
+        },
+    },
+}  # fmt: skip
+"""Preset -> tokenizer -> fields of `Settings`; a tokenizer without a row has kl16's. `--help` tells them too."""
 
 HEADS: Mapping[str, str] = {"fashion": "fashion-nonaligned"}
 """Body that ships -> the head that its learned orders ask when none is named."""
 
 
-def preset(config: MARConfig) -> dict[str, Any]:
-    """The settings of a body with this config, a fresh dict to change at will."""
-    return dict(PRESETS.get(config.tokenizer, STUDY))
+def preset(config: MARConfig, name: str = "own") -> dict[str, Any]:
+    """The settings of a body with this config, a fresh dict to change at will. ValueError for an unknown name."""
+    rows = lookup("preset", name, PRESETS)
+    return dict(rows.get(config.tokenizer, rows["kl16"]))
 
 
 def filled(
-    config: MARConfig, cells: int, given: Mapping[str, Any], schedule: str | Sequence[int] | None = None
+    config: MARConfig,
+    cells: int,
+    given: Mapping[str, Any],
+    schedule: str | Sequence[int] | None = None,
+    name: str = "own",
 ) -> dict[str, Any]:
     """`given` with the body's preset in the place of every None; its steps are never more than the cells to reveal.
 
     A schedule that fixes the number of steps (one_by_one, explicit counts) is not a preset: ValueError where `given`
-    has another one.
+    has another one. The preset's own counts are for whole images whose number of steps nobody gave.
     """
-    row, chosen = preset(config), {name: value for name, value in given.items() if value is not None}
+    row, chosen = preset(config, name), {name: value for name, value in given.items() if value is not None}
+    if schedule is not None or "steps" in chosen or sum(row.get("schedule", ())) != cells:
+        row.pop("schedule", None)
     row["steps"] = min(row["steps"], cells)
     fixed = _steps_of(schedule, cells)
     if fixed is not None:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -231,8 +232,10 @@ def sample(
     seed: int = 0,
     rng: str = "paired",
     schedule: str | Sequence[int] | None = None,
-    solver: str = "ancestral",
+    solver: str | None = None,
     x0_bound: float | None = None,
+    null_every: int = 1,
+    preset: str = "own",
     known: tuple[Tensor, Tensor] | None = None,
     index_B: Sequence[int] | Tensor | None = None,
 ) -> Samples:
@@ -241,19 +244,21 @@ def sample(
     `labels_B`: class numbers or names, -1 for no class. `known`: (tokens (B, L, C), mask (B, L), True = to be
     generated) for inpainting; the trace's order lists the known cells first, as step -1. `index_B` numbers the images
     (0, 1, ... by default): with `rng="paired"` an image is a function of (seed, number, label) alone. `steps`,
-    `denoise_steps` and `cfg_scale` are the body's own where they are left out (`sampling.presets`, the command's too),
-    and no more steps than there are cells to reveal; a schedule of explicit counts or one_by_one has its own number
-    of steps. For the other settings see `Settings`.
+    `denoise_steps`, `cfg_scale`, `solver` and `schedule` are the `preset`'s where they are left out (`own` or `fast`:
+    `sampling.presets`, the command's too), and no more steps than there are cells to reveal; a schedule of explicit
+    counts or one_by_one has its own number of steps. For the other settings see `Settings`.
 
     ValueError for an unknown name (with the nearest match) or a setting out of range.
     """
     labels = torch.tensor(class_numbers(labels_B, body.config), dtype=torch.long, device=body.device)
     index = torch.tensor(image_numbers(range(len(labels)) if index_B is None else index_B), dtype=torch.long)
     cells = body.grid.L if known is None else _unknown(known, len(labels), body.grid.L, body.config.channels)[2]
-    given = {"steps": steps, "denoise_steps": denoise_steps, "cfg_scale": cfg_scale}
+    given = {"steps": steps, "denoise_steps": denoise_steps, "cfg_scale": cfg_scale, "solver": solver}
+    own = SCHEDULE_OF.get(order) if isinstance(order, str) and schedule is None else schedule
+    chosen: dict[str, Any] = {"schedule": schedule} | filled(body.config, cells, given, own, preset)
     settings = Settings(
-        order, **filled(body.config, cells, given, schedule), cfg_schedule=cfg_schedule, temperature=temperature,
-        rescore=rescore, seed=seed, rng=rng, schedule=schedule, solver=solver, x0_bound=x0_bound,
+        order, **chosen, cfg_schedule=cfg_schedule, temperature=temperature, rescore=rescore, seed=seed, rng=rng,
+        x0_bound=x0_bound, null_every=null_every,
     )  # fmt: skip
     return run(settings, body, labels, index, known)
 
