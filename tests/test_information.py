@@ -15,6 +15,7 @@ from worlds import NAMES, bare_body, pictures, tiny_body
 from orderhead.cli import main
 from orderhead.core.rng import Paired
 from orderhead.orders.spatial import random
+from orderhead.report.information import _stairs
 from orderhead.sampling import bits as bounds
 from orderhead.sampling.bits import context_bits, image_bits
 from orderhead.sampling.information import cost, curve, informed, sizes
@@ -173,3 +174,30 @@ def test_what_cannot_be_measured_is_told(
 def test_flat_images_have_no_classes(home: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
     said = refused(*words(home, tmp_path / "out", "--real", home / "flat"))
     assert "these images need their classes: one subfolder for each of the body's 3" in said
+
+
+# The page.
+
+
+def test_the_page_draws_what_each_schedule_pays(home: Path, tmp_path: Path) -> None:
+    """Staircases over the curve: as wide as the image has cells, as high as a cell costs before the step."""
+    out = tmp_path / "out"
+    assert main(words(home, out)) == 0
+    page, record = (out / "report.html").read_text(), json.loads((out / "schedules.json").read_text())
+    assert page.count("<polyline") == 1 + len(record["schedules"])
+    assert all(f"<code>{row['counts']}</code>" in page for row in record["schedules"])
+    row = {"schedule": "a", "counts": "1,3"}
+    stairs = _stairs(row, np.array([4.0, 2, 1, 0]), "s0")
+    assert stairs.x.tolist() == [0, 0.25, 0.25, 1]
+    assert stairs.y.tolist() == [4, 4, 2, 2]
+    area = sum((b - a) * y for a, b, y in zip(stairs.x, stairs.x[1:], stairs.y, strict=False))
+    assert 4 * area == cost(np.array([[4.0, 2, 1, 0]]), (1, 3))[0]
+
+
+@pytest.mark.parametrize(
+    "record", ["{}", '{"curve": [1], "above_least": [0], "half": [0], "schedules": [], "images": 2}']
+)
+def test_a_damaged_record_is_told(record: str, tmp_path: Path, refused: Callable[..., str]) -> None:
+    (tmp_path / "schedules.json").write_text(record)
+    (tmp_path / "run.json").write_text("{}")
+    assert "schedules.json is damaged; run the command that wrote it again" in refused("report", tmp_path)

@@ -204,12 +204,15 @@ def schedule(
     """  # noqa: E501
     from pathlib import Path
 
+    from orderhead.report import build
     from orderhead.studies.information import schedules
 
     chosen = None if real == "auto" else real
     show(schedules(Path(out), body, steps, images, chosen, tokenizer, seed), json)
+    page = build(out)
     if not json:
-        print(f"\n{console.section(schedule, 'Columns')}")
+        print(f"\n{console.section(schedule, 'Columns')}\n")
+        wrote(page)
 
 
 def diagnose(

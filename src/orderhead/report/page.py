@@ -10,7 +10,21 @@ from pathlib import Path
 from string import Template
 
 from orderhead.core.files import write_text
-from orderhead.report import cards, curves, diagnosis, hints, markup, modes, probes, shell, table, told, training, whole
+from orderhead.report import (
+    cards,
+    curves,
+    diagnosis,
+    hints,
+    information,
+    markup,
+    modes,
+    probes,
+    shell,
+    table,
+    told,
+    training,
+    whole,
+)
 from orderhead.report.answer import answer, below, text
 from orderhead.report.load import Report, load
 from orderhead.report.notes import few_images
@@ -38,7 +52,8 @@ def build(folder: str | Path) -> Path:
                 build(run)
         text = whole.render(folder)
     else:
-        text = diagnosis.render(folder) if diagnosis.is_one(folder) else render(load(folder), folder)
+        own = next((page for page in (diagnosis, information) if page.is_one(folder)), None)
+        text = own.render(folder) if own else render(load(folder), folder)
     write_text(path, text)
     return path
 

@@ -1,7 +1,7 @@
 """A body's information curve on real images, and what schedules cost under it.
 
-OUT/run.json, OUT/bits/ (bits of a cell of each image, by how many are known) -> OUT/schedules.json. Run again, it goes
-on where it stopped.
+OUT/run.json, OUT/bits/ (bits of a cell of each image, by how many are known) -> OUT/schedules.json ->
+OUT/report.html. Run again, it goes on where it stopped.
 
 Legend: N images, L cells.
 """
@@ -26,7 +26,7 @@ from orderhead.core.device import default_device
 from orderhead.core.files import write_json
 from orderhead.data.images import RealImages
 from orderhead.data.latents import fingerprint
-from orderhead.metrics.intervals import paired
+from orderhead.metrics.intervals import paired, single
 from orderhead.metrics.statistic import Statistic
 from orderhead.sampling.bits import context_bits
 from orderhead.sampling.information import cost, curve, informed, sizes
@@ -71,8 +71,18 @@ def schedules(
     bits_NL = curves(out, model, real_images(name, model.config), images, seed)
     chosen_NL, held_NL = np.array_split(bits_NL, 2)
     rows = _rows({"informed": informed(chosen_NL.mean(0), steps)} | named, held_NL)
-    write_json(out / "schedules.json", {"steps": steps, "curve": bits_NL.mean(0).tolist(), "schedules": rows})
+    write_json(out / "schedules.json", {"body": body, "images": images, **_above_least(bits_NL), "schedules": rows})
     return rows
+
+
+def _above_least(bits_NL: np.ndarray) -> dict[str, list[float]]:
+    """The curve, how far it lies above its least, and half of that difference's 95 % interval, paired by image."""
+    above_NL = bits_NL - bits_NL[:, [int(bits_NL.mean(0).argmin())]]
+    found = [single(Statistic.mean(above_N)) for above_N in above_NL.T]
+    return {
+        "curve": bits_NL.mean(0).tolist(), "above_least": above_NL.mean(0).tolist(),
+        "half": [(each.hi - each.lo) / 2 for each in found],
+    }  # fmt: skip
 
 
 def curves(out: Path, body: MAR, real: RealImages, images: int, seed: int = 0) -> np.ndarray:
