@@ -19,7 +19,7 @@ from orderhead.report.words import interval, number
 
 RECORD = "schedules.json"
 CSV = ("known", "bits", "above_least", "half")
-STYLES = ("s0", "s1", "s2")
+DRAWN = {"informed": "s0", "cosine": "s1", "linear": "s2"}  # one by one is the curve itself
 
 
 def is_one(folder: Path) -> bool:
@@ -63,7 +63,7 @@ def _curve(curve: np.ndarray, above: np.ndarray, half: np.ndarray, rows: Sequenc
     """The curve with its interval, and a staircase for each schedule: the area under it is what an image costs."""
     L, top = len(curve), 1.1 * float((above + half).max())
     known = draw.Line("curve", "base", np.arange(L) / L, above)
-    stairs = [_stairs(row, above, style) for row, style in zip(rows, STYLES, strict=False)]
+    stairs = [_stairs(row, above, DRAWN[row["schedule"]]) for row in rows if row["schedule"] in DRAWN]
     frame = draw.Frame(520, 250, top, "known before the step", right=110)
     body = draw.band(frame, known, half) + "".join(draw.polyline(frame, line) for line in (known, *stairs))
     label = "bits of a cell above the least, by the share of cells that are known, and what each schedule pays"

@@ -31,7 +31,7 @@ from orderhead.metrics.statistic import Statistic
 from orderhead.sampling.bits import context_bits
 from orderhead.sampling.information import cost, curve, informed, sizes
 from orderhead.sampling.presets import filled
-from orderhead.sampling.schedule import counts_of
+from orderhead.sampling.schedule import SCHEDULES, counts_of
 from orderhead.studies.folders import claim
 from orderhead.studies.worlds import WORLDS, Sources, real_images
 
@@ -67,7 +67,7 @@ def schedules(
     if name is None:
         raise ValueError(f"no real images ship for the tokenizer {model.config.tokenizer!r}; give --real FOLDER")
     steps = int(filled(model.config, L, {"steps": steps})["steps"])
-    named = {each: counts_of(each, steps, L) for each in ("cosine", "linear")}
+    named = {each: counts_of(each, steps, L) for each in SCHEDULES}
     bits_NL = curves(out, model, real_images(name, model.config), images, seed)
     chosen_NL, held_NL = np.array_split(bits_NL, 2)
     rows = _rows({"informed": informed(chosen_NL.mean(0), steps)} | named, held_NL)
@@ -120,6 +120,7 @@ def _rows(schedules: Mapping[str, Sequence[int]], held_NL: np.ndarray) -> list[d
         gap = paired(ours, base)
         rows.append({
             "schedule": name, "bits": round(ours.value, 2), "minus_cosine": round(gap.value, 2),
-            "lo": round(gap.lo, 2), "hi": round(gap.hi, 2), "counts": ",".join(map(str, counts)),
+            "lo": round(gap.lo, 2), "hi": round(gap.hi, 2),
+            "counts": name if name == "one_by_one" else ",".join(map(str, counts)),
         })  # fmt: skip
     return rows
