@@ -24,6 +24,7 @@ from orderhead.cli import VERBS, main
 from orderhead.core.checkpoint import load_tensors, save_tensors
 from orderhead.orders.learned import LEARNED
 from orderhead.orders.policy import POLICIES
+from orderhead.report.page import FLAGS
 from orderhead.sampling.presets import PRESETS, STUDY, preset
 from orderhead.sampling.schedule import counts_of
 from orderhead.studies.compare import compare
@@ -203,10 +204,19 @@ def test_the_fast_preset_is_one_flag_and_yields_to_what_is_said(tmp_path: Path) 
     with np.load(folder) as found:
         assert np.array_equal(found["tokens"], ours.tokens_BLC.numpy())
     assert ours.trace.counts_T.tolist() == list(PRESETS["fast"]["fashion"]["schedule"])
-    steps = [fast(**given) for given in ({"steps": 4}, {"schedule": "linear"}, {"order": "ar_raster"})]
-    assert [s.counts(64) for s in steps] == [counts_of("cosine", 4, 64), counts_of("linear", 8, 64), (1,) * 64]
+    given = ({"steps": 8}, {"steps": 4}, {"schedule": "linear"}, {"order": "ar_raster"}, {"order": "raster"})
+    steps = [fast(**each) for each in given]
+    named = [counts_of(*each, 64) for each in (("cosine", 4), ("linear", 8), ("one_by_one", 64), ("cosine", 8))]
+    assert [s.counts(64) for s in steps] == [tuple(PRESETS["fast"]["fashion"]["schedule"]), *named]
     assert {s.solver for s in steps} == {"dpm"}
     assert fast(solver="ancestral").solver == "ancestral"
+    with pytest.raises(ValueError, match="--null-every is of guidance"):
+        fast(cfg=1.0, null_every=2)
+
+
+def test_every_option_of_sampling_that_has_a_setting_is_in_the_pages_command() -> None:
+    named = {f.name for f in dataclasses.fields(options.SamplingOptions)} - {"head", "cfg"} | {"cfg_scale"}
+    assert set(FLAGS) == named
 
 
 def fast(order: str = "random", **given: Any) -> orderhead.Settings:

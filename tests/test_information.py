@@ -15,7 +15,7 @@ from worlds import NAMES, bare_body, pictures, tiny_body
 from orderhead.cli import main
 from orderhead.core.rng import Paired
 from orderhead.orders.spatial import random
-from orderhead.report.information import _stairs
+from orderhead.report.information import _curve, _stairs
 from orderhead.sampling import bits as bounds
 from orderhead.sampling.bits import context_bits, image_bits
 from orderhead.sampling.information import cost, curve, informed, sizes
@@ -201,3 +201,16 @@ def test_a_damaged_record_is_told(record: str, tmp_path: Path, refused: Callable
     (tmp_path / "schedules.json").write_text(record)
     (tmp_path / "run.json").write_text("{}")
     assert "schedules.json is damaged; run the command that wrote it again" in refused("report", tmp_path)
+
+
+def test_a_flat_curve_is_drawn() -> None:
+    rows = [{"schedule": "informed", "counts": "1"}]
+    assert "<polyline" in _curve(np.ones(1), np.zeros(1), np.zeros(1), rows)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_claims_no_folder(
+    seed: int, home: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    assert "--seed lies in [0, 2**32)" in refused(*words(home, tmp_path / "out", "--seed", seed))
+    assert not (tmp_path / "out").exists()

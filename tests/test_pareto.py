@@ -40,13 +40,13 @@ def done(world):
 def test_every_point_stands_beside_the_reference(done, world):
     record = json.loads((done / "pareto.json").read_text())
     lines = {line["point"]: line for line in record["points"]}
-    assert list(lines) == ["random-4x3to1", "halton-2x2-dpm", "random-4x2-informed-null2"]
+    assert list(lines) == ["random-4x3to1", "halton-2x2-dpm", "random-4x2-informed-null2", "preset-fast"]
     assert (record["seeds"], record["images"]) == ([0, 7], IMAGES)
     body = load_body(world["body"])
     whole = flops.sampled(body.config, (1,) * 16, 4)
     few = flops.sampled(body.config, Settings(steps=4).counts(16), "3:1")
     assert lines["random-4x3to1"]["flops"] == pytest.approx(few / whole)
-    assert all(0 < line["seconds"] < 1 for line in lines.values())
+    assert all(0 < line["seconds"] < 1 for name, line in lines.items() if name != "preset-fast")
     gaps = [load(done / f"seed-{s}") for s in (0, 7)]
     mean = sum(r.figures["halton-2x2-dpm", "fd_minus_random"].value for r in gaps) / 2
     assert lines["halton-2x2-dpm"]["fd_minus_reference"] == pytest.approx(mean)
@@ -75,7 +75,7 @@ def test_seconds_of_another_body_are_measured_anew(done, world, monkeypatch):
     path = done / "seconds.json"
     kept = json.loads(path.read_text())
     path.write_text(json.dumps(kept | {"what": kept["what"] | {"weights": "others"}}))
-    names = ["random", *(point.name(16) for point in FEW)]
+    names = ["random", "preset-fast", *(point.name(16) for point in FEW)]
     monkeypatch.setattr(quality, "_timed", lambda *args: {name: 2.0 if name == "random" else 1.0 for name in names})
     pareto(**world)
     assert {p["seconds"] for p in json.loads((done / "pareto.json").read_text())["points"]} == {0.5}
@@ -97,7 +97,7 @@ def test_points_are_named_apart_and_cheaper_than_the_reference():
     assert len(set(names)) == len(names)
     assert REFERENCE.name(64) not in names
     config = load_body("fashion").config
-    settings = [point.settings(Settings(), np.linspace(2, 1, 64)) for point in (REFERENCE, *POINTS)]
+    settings = [point.settings(Settings(), 64, np.linspace(2, 1, 64)) for point in (REFERENCE, *POINTS)]
     costs = [flops.sampled(config, s.counts(64), s.denoise_steps, null_every=s.null_every) for s in settings]
     assert max(costs[1:]) < costs[0]
 
@@ -105,7 +105,7 @@ def test_points_are_named_apart_and_cheaper_than_the_reference():
 def test_the_page_draws_every_point(done):
     page = build(done).read_text(encoding="utf-8")
     chart = page.split('<section id="cost"')[1].split("</section>")[0]
-    assert chart.count("<circle") == 1 + len(FEW)
+    assert chart.count("<circle") == 2 + len(FEW)
     for line in json.loads((done / "pareto.json").read_text())["points"]:
         assert f"{line['point']}: FD minus the reference" in chart
         assert f"1/{1 / line['flops']:.1f}" in chart
@@ -123,3 +123,11 @@ def test_what_cannot_be_measured_is_told_in_one_line(wrong, tmp_path, capsys):
     assert main(["bench", "--pareto", *wrong, "--out", str(tmp_path / "out")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_without_classes_there_are_no_informed_points(world, tmp_path):
+    """A flat folder of real images was enough before, and is."""
+    flat = {"real": str(pictures(tmp_path / "flat", 30)), "features": world["judging"]["features"]}
+    done = pareto(tmp_path / "out", world["body"], IMAGES, (0, 7), flat)
+    names = [line["point"] for line in json.loads((done / "pareto.json").read_text())["points"]]
+    assert names == ["random-4x3to1", "halton-2x2-dpm", "preset-fast"]

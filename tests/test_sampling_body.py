@@ -1,5 +1,6 @@
 """What a sampler asks of a body (conditions where they are needed, the denoiser's short way) is what the body gives."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from orderhead.core.rng import Paired
 from orderhead.orders.state import DecodeState
 from orderhead.sampling import flops
 from orderhead.sampling.sample import Settings, run
-from orderhead.sampling.sampler import with_null_kept
+from orderhead.sampling.sampler import with_null, with_null_kept
 
 TOLERANCE = 1e-5  # relative to the norm: exact mode's
 CONFIG = SIZES["tiny"]
@@ -74,6 +75,15 @@ def test_the_denoiser_gives_what_denoise_gives(body, t):
     expected = body.denoise(x.repeat(2, 1), torch.full((10,), t), z)
     assert relative(ask(x, t), expected) <= TOLERANCE
     assert relative(body.denoiser().under(z[:5], [t])(x, t), expected[:5]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("rows", [1, 21, 32, 64, 100])
+def test_modulations_computed_ahead_are_those_of_each_timestep(body, rows):
+    """64, 3, 2 and 1 timesteps at once, one after the other, and one that is asked out of turn."""
+    z, x, times = torch.randn(rows, CONFIG.decoder_width), torch.randn(rows, CONFIG.channels), [999, 700, 37, 36, 0]
+    ask = body.denoiser().under(z, times)
+    for t in (*times, 37):
+        assert relative(ask(x, t), body.denoise(x, torch.full((rows,), t), z)) <= TOLERANCE
 
 
 def test_the_denoiser_works_in_half_precision(body):
@@ -166,10 +176,11 @@ def test_flops_are_at_most_0_955_of_the_published_codes(steps):
 
 def test_null_every_1_is_exact_and_3_is_three_passes_of_nine(body):
     labels, index = torch.tensor([0, 3]), torch.tensor([0, 1])
-    exact = Settings("random", 9, 2, 3.0)
+    exact, rows = Settings("random", 9, 2, 3.0), []
     expected = run(exact, body, labels, index)
-    assert torch.equal(run(replace(exact, null_every=1), body, labels, index).tokens_BLC, expected.tokens_BLC)
-    rows = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["orderhead.sampling.sample"], "with_null_kept", lambda body, every: with_null(body))
+        assert torch.equal(run(exact, body, labels, index).tokens_BLC, expected.tokens_BLC)
     seen = watched(body, lambda: None)
     conditions = seen.conditions
 
@@ -214,4 +225,6 @@ def test_the_formula_counts_kept_steps(every):
 
 def test_null_every_is_at_least_1(body):
     with pytest.raises(ValueError, match="null_every is at least 1, got 0"):
-        Settings(null_every=0).check(body)
+        Settings(null_every=0)
+    with pytest.raises(ValueError, match="rng official gives the published code's images"):
+        Settings(rng="official", null_every=2).check(body)

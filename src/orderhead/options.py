@@ -40,9 +40,9 @@ class SamplingOptions:
     schedule: Annotated[str, arg(metavar="cosine|linear|one_by_one|COUNTS")] = "auto"
     """Tokens a step; COUNTS is a list such as 1,3,12,48; auto is the order's own."""
     solver: Literal["auto", "ancestral", "dpm"] = "auto"
-    """From noise to a token: as published (auto, but for the preset fast), or a deterministic one for few steps."""
+    """From noise to a token: as published, or a deterministic one for few steps; auto is the preset's."""
     null_every: Int = 1
-    """Unmasking steps between two passes under no label, which guidance needs; more than 1 saves work, not exactly."""
+    """Guidance's pass without a label runs every so many steps, its difference is reused in between; 1 is exact."""
     seed: Int = 0
     """An image is a function of seed, number and label."""
 
@@ -56,24 +56,21 @@ class SamplingOptions:
         if self.rescore not in ("fast", "1") and heads and "learned" not in heads:
             raise ValueError(f"{heads[0]} says itself how often it asks; --rescore goes with the order learned")
 
-    def fields(self, name: str, body: MARConfig, order: str | None = None, preset: str = "own") -> dict[str, Any]:
+    def fields(self, name: str, body: MARConfig, order: str = "", preset: str = "own") -> dict[str, Any]:
         """As fields of `Settings`, over a preset of the body `name`. ValueError for steps that are ignored.
 
         `order` is the one that is sampled: its own schedule counts too.
         """
-        from orderhead.orders.spatial import SCHEDULE_OF
         from orderhead.sampling.presets import HEADS, filled
 
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"--seed lies in [0, 2**32), got {self.seed}")
+        check_seed(self.seed)
         given = {
             "steps": self.steps, "denoise_steps": denoise_of(self.denoise_steps), "cfg_scale": self.cfg,
-            "solver": None if self.solver == "auto" else self.solver,
+            "solver": None if self.solver == "auto" else self.solver, "schedule": schedule_of(self.schedule),
         }  # fmt: skip
-        schedule = schedule_of(self.schedule)
-        effective = SCHEDULE_OF.get(order or "") if schedule is None else schedule
-        chosen = {"solver": "ancestral", "schedule": schedule} | filled(body, body.grid.L, given, effective, preset)
-        return chosen | {
+        if self.null_every > 1 and self.cfg == 1:
+            raise ValueError("--null-every is of guidance, and --cfg 1 is none; leave one of them out")
+        return filled(body, body.grid.L, given, order, preset) | {
             "cfg_schedule": self.cfg_schedule, "temperature": self.temperature, "rescore": self.rescore,
             "seed": self.seed, "head": self.head or HEADS.get(name), "null_every": self.null_every,
         }  # fmt: skip
@@ -142,6 +139,12 @@ def denoise_of(text: str | None) -> DenoiseSteps | None:
     except ValueError:
         raise ValueError(f"--denoise-steps is a whole number, FIRST:LAST, or numbers; got {text!r}") from None
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def check_seed(seed: int) -> None:
+    """ValueError outside [0, 2**32)."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed lies in [0, 2**32), got {seed}")
 
 
 def split(text: str) -> list[str]:

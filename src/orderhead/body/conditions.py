@@ -58,7 +58,7 @@ class PassConditions:
         return PassConditions(first, *rest), PassConditions(second, *rest)
 
 
-class Shifted:
+class ShiftedConditions:
     """Other conditions, so much further on at each cell (B, L, D)."""
 
     def __init__(self, base: Conditions, shift_BLD: Tensor) -> None:

@@ -15,6 +15,7 @@ from orderhead.options import (
     JudgingOptions,
     Names,
     SamplingOptions,
+    check_seed,
     parse_seeds,
     split,
 )
@@ -181,7 +182,8 @@ def schedule(
     """Find how many cells to reveal a step, so that drawing them together costs least.
 
     A body's likelihood bound on real images says what a cell costs when so many are known; from that follows what an
-    image costs under any schedule, and which one costs least. Running it again goes on where it stopped.
+    image costs under any schedule, and which one costs least. It is a mean over random contexts: the schedule is for random
+    order. Running it again goes on where it stopped.
 
     For example:
         orderhead schedule --steps 8 --out out/schedule
@@ -196,7 +198,7 @@ def schedule(
         body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
         steps: Unmasking steps; auto is the preset's.
         images: Real images: half to choose by, half to measure.
-        real: Real images: a folder with one subfolder a class; auto is what ships for the body's tokenizer.
+        real: Real images: a folder with one subfolder a class, or fashion-train; auto is what ships for the tokenizer.
         seed: Of the choice of images, their orders and noise.
         tokenizer: What turns images into tokens: a name, a folder, or a hub id; auto is the body's.
         json: Print JSON instead of a table.
@@ -207,6 +209,7 @@ def schedule(
     from orderhead.report import build
     from orderhead.studies.information import schedules
 
+    check_seed(seed)
     chosen = None if real == "auto" else real
     show(schedules(Path(out), body, steps, images, chosen, tokenizer, seed), json)
     page = build(out)

@@ -6,7 +6,7 @@ Legend: B batch, C H W pixels, F embedding, K classes.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,9 @@ def clip(weights: str | Path, class_names: Sequence[str]) -> Judge:
     """
     if not class_names:
         raise ValueError("features of clip need the names of the body's classes; add class_names to its config.json")
+    build = _builder()
     official = Path(weights).is_file() and sha256(weights) == OFFICIAL
-    network = Clip(_model(_state_dict(weights, official), weights), class_names)
+    network = Clip(_model(build, _state_dict(weights, official), weights), class_names)
     return Judge(
         "clip ViT-L/14-336" if official else "clip with unofficial weights", network, "image embedding", network,
         outputs=len(class_names), knows_classes=True, reads_prompts=True, named={"mmd_rbf": "cmmd"} if official else {},
@@ -84,15 +85,19 @@ class Clip(nn.Module):
         return (sized - self.mean_C11) / self.std_C11
 
 
-def _model(sd: Mapping[str, Tensor], weights: str | Path) -> Any:
-    """OpenCLIP's model with these weights, in float32."""
+def _builder() -> Callable[[dict[str, Tensor]], Any]:
     try:
         from open_clip.model import build_model_from_openai_state_dict
     except ImportError:
         raise ValueError("features of clip need open_clip; pip install 'orderhead[clip]'") from None
+    return build_model_from_openai_state_dict
+
+
+def _model(build: Callable[[dict[str, Tensor]], Any], sd: Mapping[str, Tensor], weights: str | Path) -> Any:
+    """OpenCLIP's model with these weights, in float32."""
     try:
         sd = {name: value for name, value in sd.items() if name not in SIZES}
-        model = build_model_from_openai_state_dict(dict(sd)).float()  # rounds weights to half precision on its way
+        model = build(dict(sd)).float()  # rounds weights to half precision on its way
         model.load_state_dict(sd)
     except Exception:  # whatever it raises on other names and shapes
         raise ValueError(f"{weights} holds other weights than CLIP's; get {WEIGHTS} from {WEIGHTS_FROM}") from None

@@ -61,7 +61,7 @@ def _answer(best: Mapping[str, Any]) -> str:
 
 def _curve(curve: np.ndarray, above: np.ndarray, half: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> str:
     """The curve with its interval, and a staircase for each schedule: the area under it is what an image costs."""
-    L, top = len(curve), 1.1 * float((above + half).max())
+    L, top = len(curve), 1.1 * float((above + half).max()) or 1.0
     known = draw.Line("curve", "base", np.arange(L) / L, above)
     stairs = [_stairs(row, above, DRAWN[row["schedule"]]) for row in rows if row["schedule"] in DRAWN]
     frame = draw.Frame(520, 250, top, "known before the step", right=110)

@@ -101,8 +101,9 @@ def context_bits(
 ) -> Tensor:
     """What a cell of real images (B, L, C) costs in bits when `sizes` cells chosen at random are known, (B, S).
 
-    The mean over the `probes` cells that a random order reveals last (fewer where fewer are masked): the order being
-    random, each of them stands for any masked cell, and they are the same at every size, with the same noise.
+    The mean over the `probes` cells that a random order reveals last, fewer (down to one, and noisy) where fewer are
+    masked: the order being random, each of them stands for any masked cell. Up to L - probes known cells they are the
+    same at every size, with the same noise.
     """
     body.eval()
     rng, L = Paired(seed), body.grid.L

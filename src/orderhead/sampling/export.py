@@ -131,7 +131,7 @@ def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor)
     """
     weights = {"body": fingerprint(body), "tokenizer": fingerprint(load_tokenizer(body.config.tokenizer))}
     record = {
-        "body": asdict(body.config), "weights": weights, "settings": asdict(settings), "labels": labels_N.tolist(),
+        "body": asdict(body.config), "weights": weights, "settings": settings.record, "labels": labels_N.tolist(),
     }  # fmt: skip
     file = folder / "settings.json"
     if file.is_file() and not _continues(json.loads(json.dumps(record)), read_json(file)):

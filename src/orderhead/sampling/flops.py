@@ -30,8 +30,9 @@ def sampled(
     halves, total, width = 1 + guided, 0, config.diffloss_width
     denoise_T = denoise_counts(denoise_steps, len(counts))
     for step, (seen, count, denoise) in enumerate(zip(_seen(config, counts), counts, denoise_T, strict=True)):
-        kept, passes = guided and null_every > 1, 1 + (guided and step % null_every == 0)
-        asked = None if kept and passes == 2 else count  # what is kept is kept of all cells
+        passes = 1 + (guided and step % null_every == 0)
+        kept = passes == 2 and null_every > 1 and step + 1 < len(counts)
+        asked = None if kept else count  # what is kept is kept of all cells
         z = _encoder(config, seen, seen - config.buffer_size) + _decoder(config, asked)
         denoised = count * config.decoder_width * width + denoise * count * _modulated(config)
         total += passes * z + halves * denoised + denoise * count * config.channels * width

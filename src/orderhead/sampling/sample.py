@@ -6,8 +6,8 @@ Legend: B images, L cells, C channels, T steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -36,6 +36,7 @@ from orderhead.sampling.solvers import SOLVERS, Denoising
 from orderhead.sampling.trace import Recorder, Trace
 
 CFG_SCHEDULES = ("linear", "constant", "equalized")
+LATER: Mapping[str, Any] = {"null_every": 1}  # fields that runs from before there were such fields do not name
 PILOT_IMAGES, PILOT_BATCH = 256, 32  # orders drawn to find the mean guidance of a cell
 
 
@@ -101,6 +102,13 @@ class Settings:
             object.__setattr__(self, name, whole(name, getattr(self, name)))
         if not isinstance(self.denoise_steps, Sequence):
             object.__setattr__(self, "denoise_steps", whole("denoise_steps", self.denoise_steps))
+        if self.null_every < 1:
+            raise ValueError(f"null_every is at least 1, got {self.null_every}")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The fields as data; those of `LATER` only where they say something, so that older runs go on."""
+        return {k: v for k, v in asdict(self).items() if k not in LATER or v != LATER[k]}
 
     def policy(self) -> Policy:
         if not isinstance(self.order, str):
@@ -145,8 +153,10 @@ class Settings:
         self.randomness(body.grid.L)
         self.denoising(body, len(self.counts(body.grid.L)))
         lookup("solver", self.solver, SOLVERS)
-        if self.null_every < 1:
-            raise ValueError(f"null_every is at least 1, got {self.null_every}")
+        if self.rng == "official" and (self.solver != "ancestral" or self.null_every > 1):
+            raise ValueError(
+                "rng official gives the published code's images, by ancestral steps and null_every 1 alone"
+            )
         self.check_guidance()
 
     def check_guidance(self) -> None:
@@ -246,7 +256,7 @@ def sample(
     (0, 1, ... by default): with `rng="paired"` an image is a function of (seed, number, label) alone. `steps`,
     `denoise_steps`, `cfg_scale`, `solver` and `schedule` are the `preset`'s where they are left out (`own` or `fast`:
     `sampling.presets`, the command's too), and no more steps than there are cells to reveal; a schedule of explicit
-    counts or one_by_one has its own number of steps. For the other settings see `Settings`.
+    counts or one_by_one has its own number of steps, and so has an `ar_*` order. For the other settings see `Settings`.
 
     ValueError for an unknown name (with the nearest match) or a setting out of range.
     """
@@ -254,8 +264,7 @@ def sample(
     index = torch.tensor(image_numbers(range(len(labels)) if index_B is None else index_B), dtype=torch.long)
     cells = body.grid.L if known is None else _unknown(known, len(labels), body.grid.L, body.config.channels)[2]
     given = {"steps": steps, "denoise_steps": denoise_steps, "cfg_scale": cfg_scale, "solver": solver}
-    own = SCHEDULE_OF.get(order) if isinstance(order, str) and schedule is None else schedule
-    chosen: dict[str, Any] = {"schedule": schedule} | filled(body.config, cells, given, own, preset)
+    chosen = filled(body.config, cells, given | {"schedule": schedule}, order, preset)
     settings = Settings(
         order, **chosen, cfg_schedule=cfg_schedule, temperature=temperature, rescore=rescore, seed=seed, rng=rng,
         x0_bound=x0_bound, null_every=null_every,

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from orderhead.body.conditions import PassConditions, Shifted
+from orderhead.body.conditions import PassConditions, ShiftedConditions
 from orderhead.body.denoiser import Ask, SamplingDenoiser
 from orderhead.orders.policy import Policy, ask
 from orderhead.orders.state import DecodeState, top_masked
@@ -71,7 +71,7 @@ def with_null(body: Body) -> Predict:
 def with_null_kept(body: Body, every: int) -> Predict:
     """`with_null` at every so many-th step; in between no label stays as far from the labels as it was, cell by cell.
 
-    Half the body's work is saved there (LazyMAR's condition cache, Yan et al. 2025). With 1 it is `with_null`.
+    Half of encoder and decoder is saved there (LazyMAR's condition cache, Yan et al. 2025). With 1 it is `with_null`.
     """
     both, alone, shift_BLD = with_null(body), plain(body), torch.empty(0)
 
@@ -81,12 +81,12 @@ def with_null_kept(body: Body, every: int) -> Predict:
             state = both(state)
             assert state.conditions is not None
             assert state.null_conditions is not None
-            if every > 1:
+            if every > 1 and state.step + 1 < len(state.counts):
                 shift_BLD = state.null_conditions.everywhere - state.conditions.everywhere
             return state
         state = alone(state)
         assert state.conditions is not None
-        return replace(state, null_conditions=Shifted(state.conditions, shift_BLD))
+        return replace(state, null_conditions=ShiftedConditions(state.conditions, shift_BLD))
 
     return predict
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -69,7 +69,7 @@ def head_identity(settings: Settings) -> dict[str, Any]:
 
 def common_protocol(body_name: str, body: MAR, images: int, settings: Settings, own: Sequence[str]) -> dict[str, Any]:
     """What changes every number of a run, as JSON gives it back; fields of settings that are a row's `own` left out."""
-    fields = {k: v for k, v in asdict(replace(settings, order="")).items() if k not in own}
+    fields = {k: v for k, v in replace(settings, order="").record.items() if k not in own}
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
     fields["x0_bound"] = "inf" if fields["x0_bound"] == math.inf else fields["x0_bound"]
     models = {"weights": body, "tokenizer": load_tokenizer(body.config.tokenizer)}

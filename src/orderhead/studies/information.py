@@ -107,7 +107,7 @@ def curves(out: Path, body: MAR, real: RealImages, images: int, seed: int = 0) -
 def _bits(body: MAR, real: RealImages, chosen_B: Tensor, index_B: Tensor, seed: int) -> dict[str, np.ndarray]:
     assert real.labels_M is not None
     images_BCHW = torch.cat([real[i : i + 1] for i in chosen_B.tolist()])
-    tokens_BLC = load_tokenizer(body.config.tokenizer).encode(images_BCHW)
+    tokens_BLC = load_tokenizer(body.config.tokenizer).to(body.device).encode(images_BCHW.to(body.device))
     labels_B, index_B = (x.to(body.device) for x in (real.labels_M[chosen_B], index_B))
     bits_BS = context_bits(body, labels_B, index_B, tokens_BLC, sizes(body.grid.L), PROBES, seed)
     return {"bits": bits_BS.cpu().numpy()}

@@ -61,11 +61,15 @@ class Point:
     informed: bool = False
     null_every: int = 1
 
-    def settings(self, base: Settings, curve_L: np.ndarray) -> Settings:
-        steps = self._steps(len(curve_L))
+    def settings(self, base: Settings, L: int, curve_L: np.ndarray | None) -> Settings:
+        """`curve_L`: the body's information curve, which an informed point needs."""
+        steps, schedule = self._steps(L), None
+        if self.informed:
+            assert curve_L is not None
+            schedule = informed(curve_L, steps)
         return replace(
             base, order=self.order, steps=steps, denoise_steps=self.denoise_steps, solver=self.solver,
-            null_every=self.null_every, schedule=informed(curve_L, steps) if self.informed else None,
+            null_every=self.null_every, schedule=schedule,
         )  # fmt: skip
 
     def name(self, L: int) -> str:
@@ -81,7 +85,7 @@ class Point:
         return max(1, L // self.cells)
 
 
-REFERENCE = Point("random", 1, 100)
+REFERENCE, FAST = Point("random", 1, 100), "preset-fast"
 
 POINTS: Sequence[Point] = (
     Point("random", 4, 100),
@@ -118,7 +122,9 @@ def pareto(
         raise ValueError("this runs in one process; start it without torchrun")
     model = load_body(body).to(default_device()).requires_grad_(False)
     world = replace(World.of(model.config, judging), classifier=None)  # nobody watches partial images
-    curve_L = curves(out / "curve", model, world.real, min(CURVE_IMAGES, len(world.real))).mean(0)
+    curve_L = None
+    if world.labels_M is not None:  # without classes nobody knows what an image costs: no informed points
+        curve_L = curves(out / "curve", model, world.real, min(CURVE_IMAGES, len(world.real))).mean(0)
     runs = [_comparison(out / f"seed-{seed}", model, body, images, seed, world, judging, curve_L) for seed in seeds]
     for each in runs:
         execute(replace(each, command=_command(body, images, seeds, judging)))
@@ -139,12 +145,17 @@ def _comparison(
     seed: int,
     world: World,
     judging: Mapping[str, str],
-    curve_L: np.ndarray,
+    curve_L: np.ndarray | None,
 ) -> Comparison:
-    """One seed's: every point against the reference, which is the run's random order."""
-    base = Settings(**filled(body.config, body.grid.L, {}), seed=seed)
-    reference = REFERENCE.settings(base, curve_L)
-    arms = {BASELINE: reference} | {point.name(body.grid.L): point.settings(base, curve_L) for point in POINTS}
+    """One seed's: every point and the preset fast against the reference, which is the run's random order."""
+    L = body.grid.L
+    base, fast = (
+        replace(Settings(**filled(body.config, L, {}, "random", each)), seed=seed) for each in ("own", "fast")
+    )
+    reference = REFERENCE.settings(base, L, curve_L)
+    points = [point for point in POINTS if curve_L is not None or not point.informed]
+    arms = {BASELINE: reference} | {point.name(L): point.settings(base, L, curve_L) for point in points}
+    arms |= {FAST: fast}
     each = {arm: Arm(settings) for arm, settings in arms.items()}
     return Comparison(out, "pareto", name, body, each, images, reference, world, given=judging, own=OWN)
 
@@ -224,7 +235,8 @@ def table(lines: Sequence[Mapping[str, Any]], seeds: int, images: int) -> str:
 
 NOTE = (
     "order-STEPSxDENOISING; 25to5 is from 25 denoising steps at the first unmasking step to 5 at the last; informed: "
-    "cells a step by the body's information curve; null2: guidance's second half at every other step. matched: "
+    "cells a step by the body's information curve; null2: guidance's second half at every other step; preset-fast: "
+    "what --preset fast gives. matched: "
     "the interval contains 0 or lies below, which few images do easily: its upper end says what may be lost. Seconds "
     "are of one batch, all points going forward in turn."
 )

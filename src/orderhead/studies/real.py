@@ -16,6 +16,7 @@ from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR
 from orderhead.body.tokenizer import KLTokenizer
 from orderhead.core.checkpoint import load_tensors, save_tensors
+from orderhead.core.device import default_device
 from orderhead.data.latents import fingerprint
 from orderhead.metrics.judge import BATCH
 from orderhead.sampling import stream
@@ -40,7 +41,8 @@ def real_tokens(world: World, body: MAR, rows: slice, out: Path) -> Tensor:
 def _encoded(world: World, tokenizer: KLTokenizer, rows: slice) -> Tensor:
     assert world.labels_M is not None
     chosen = in_turn(world.labels_M)[rows].split(BATCH)
-    images = (torch.cat([world.real[i : i + 1] for i in batch.tolist()]) for batch in chosen)
+    tokenizer = tokenizer.to(device := default_device())
+    images = (torch.cat([world.real[i : i + 1] for i in batch.tolist()]).to(device) for batch in chosen)
     bar = tqdm(images, "encoding", len(chosen), delay=2, leave=False)
     return torch.cat([tokenizer.encode(batch).cpu() for batch in bar])
 

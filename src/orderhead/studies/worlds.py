@@ -32,16 +32,9 @@ from orderhead.metrics.registry import measure
 from orderhead.oracles.classifier import PartialVisClassifier
 from orderhead.oracles.load import fitting_classifier
 
-METRICS = (
-    "fd",
-    "kid",
-    "mmd_rbf",
-    "is",
-    "agreement",
-    "clip_score",
-    "precision",
-    "recall",
-)  # not cmmd: mmd_rbf on CLIP's
+METRICS = (  # not cmmd, which is mmd_rbf on CLIP's features
+    "fd", "kid", "mmd_rbf", "is", "agreement", "clip_score", "precision", "recall",
+)  # fmt: skip
 LEAST_IMAGES = 5  # what precision and recall need
 
 
