@@ -256,7 +256,8 @@ def sample(
     (0, 1, ... by default): with `rng="paired"` an image is a function of (seed, number, label) alone. `steps`,
     `denoise_steps`, `cfg_scale`, `solver` and `schedule` are the `preset`'s where they are left out (`own` or `fast`:
     `sampling.presets`, the command's too), and no more steps than there are cells to reveal; a schedule of explicit
-    counts or one_by_one has its own number of steps, and so has an `ar_*` order. For the other settings see `Settings`.
+    counts or one_by_one has its own number of steps, and so has an `ar_*` order, whatever `steps` says. For the other
+    settings see `Settings`.
 
     ValueError for an unknown name (with the nearest match) or a setting out of range.
     """
@@ -264,6 +265,8 @@ def sample(
     index = torch.tensor(image_numbers(range(len(labels)) if index_B is None else index_B), dtype=torch.long)
     cells = body.grid.L if known is None else _unknown(known, len(labels), body.grid.L, body.config.channels)[2]
     given = {"steps": steps, "denoise_steps": denoise_steps, "cfg_scale": cfg_scale, "solver": solver}
+    if schedule is None and isinstance(order, str) and order in SCHEDULE_OF:
+        given["steps"] = None
     chosen = filled(body.config, cells, given | {"schedule": schedule}, order, preset)
     settings = Settings(
         order, **chosen, cfg_schedule=cfg_schedule, temperature=temperature, rescore=rescore, seed=seed, rng=rng,
