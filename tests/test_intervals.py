@@ -105,7 +105,8 @@ def test_all_hits_are_not_certainty() -> None:
 def test_an_interval_stays_in_the_range_of_its_metric() -> None:
     """Of each metric with influences so wide that its interval would leave it; that of a difference may."""
     ranges = dict.fromkeys(("agreement", "precision", "recall"), (0, 1)) | {
-        "fd": (0, np.inf), "kid": (-np.inf, np.inf), "cmmd": (0, np.inf), "mmd_rbf": (0, np.inf), "is": (1, K)
+        "fd": (0, np.inf), "kid": (-np.inf, np.inf), "cmmd": (0, np.inf), "mmd_rbf": (0, np.inf), "is": (1, K),
+        "clip_score": (0, 100),
     }  # fmt: skip
     few = world(0)[0].take(np.arange(6))
     found = {name: (metric.statistic(few, REAL), ranges[name]) for name, metric in METRICS.items()}
