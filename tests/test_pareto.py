@@ -13,7 +13,7 @@ from orderhead.report.load import load
 from orderhead.sampling import flops
 from orderhead.sampling.sample import Settings
 from orderhead.studies import pareto as quality
-from orderhead.studies.pareto import POINTS, REFERENCE, Point, pareto, table
+from orderhead.studies.pareto import POINTS, REFERENCE, Point, _twins, pareto, table
 
 FEW = (Point("random", 4, "3:1"), Point("halton", 8, 2, "dpm"), Point("random", 4, 2, informed=True, null_every=2))
 IMAGES = 10
@@ -131,3 +131,12 @@ def test_without_classes_there_are_no_informed_points(world, tmp_path):
     done = pareto(tmp_path / "out", world["body"], IMAGES, (0, 7), flat)
     names = [line["point"] for line in json.loads((done / "pareto.json").read_text())["points"]]
     assert names == ["random-4x3to1", "halton-2x2-dpm", "preset-fast"]
+
+
+def test_informed_points_stand_beside_their_twins_under_the_cosine_schedule(monkeypatch):
+    """Student's t over seeds of the paired differences, -1 and -3: mean -2, half 12.706 (two seeds)."""
+    points = (Point("random", 8, 10, "dpm"), Point("random", 8, 10, "dpm", informed=True))
+    monkeypatch.setattr(quality, "POINTS", points)
+    cosine, informed = (point.name(64) for point in points)
+    found = _twins({cosine: [2.0, 5.0], informed: [1.0, 2.0], "halton-8x10-dpm": [0.0, 0.0]}, 64)
+    assert found == [f"- {informed} minus {cosine}: -2.00 [-14.71, 10.71]", ""]

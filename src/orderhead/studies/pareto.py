@@ -32,6 +32,8 @@ from orderhead.body.mar import MAR
 from orderhead.core import dist
 from orderhead.core.device import default_device
 from orderhead.core.files import read_json, write_json, write_text
+from orderhead.metrics.intervals import single
+from orderhead.metrics.statistic import Statistic
 from orderhead.sampling import flops
 from orderhead.sampling.information import informed
 from orderhead.sampling.presets import filled
@@ -129,12 +131,29 @@ def pareto(
     for each in runs:
         execute(replace(each, command=_command(body, images, seeds, judging)))
     by_seed = [differences(each.out) for each in runs]
-    gaps = pooled({name: [found[name][0] for found in by_seed] for name in runs[0].arms if name != BASELINE})
+    values = {name: [found[name][0] for found in by_seed] for name in runs[0].arms if name != BASELINE}
+    gaps = pooled(values)
     work, spent = _flops(runs[0]), _seconds(out / "seconds.json", runs[0])
     lines = [_line(name, gap, work[name], spent[name]) for name, gap in gaps.items()]
     write_json(out / "pareto.json", {"seeds": list(seeds), "images": images, "points": lines})
-    write_text(out / "table.md", table(lines, len(seeds), images))
+    write_text(out / "table.md", "\n".join([table(lines, len(seeds), images), *_twins(values, model.grid.L)]))
     return out
+
+
+def _twins(values: Mapping[str, Sequence[float]], L: int) -> list[str]:
+    """Informed points minus those that differ in nothing but the cosine schedule, seed by seed, and all together."""
+    pairs = [(p.name(L), replace(p, informed=False).name(L)) for p in POINTS if p.informed]
+    both = [(name, twin) for name, twin in pairs if name in values and twin in values]
+    gaps = {(name, twin): np.array(values[name]) - np.array(values[twin]) for name, twin in both}
+    said = [f"- {name} minus {twin}: {_mean(gap)}" for (name, twin), gap in gaps.items()]
+    if len(gaps) > 1:
+        said.append(f"- informed minus cosine, mean of these: {_mean(np.mean(list(gaps.values()), axis=0))}")
+    return [*said, ""]
+
+
+def _mean(values_S: np.ndarray) -> str:
+    found = single(Statistic.mean(values_S))
+    return f"{found.value:+.2f} [{found.lo:.2f}, {found.hi:.2f}]"
 
 
 def _comparison(
