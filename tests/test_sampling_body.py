@@ -227,4 +227,4 @@ def test_null_every_is_at_least_1(body):
     with pytest.raises(ValueError, match="null_every is at least 1, got 0"):
         Settings(null_every=0)
     with pytest.raises(ValueError, match="rng official gives the published code's images"):
-        Settings(rng="official", null_every=2).check(body)
+        run(Settings(rng="official", null_every=2), body, torch.tensor([0]), torch.tensor([0]))

@@ -134,6 +134,8 @@ class Settings:
 
     def randomness(self, cells: int) -> Randomness:
         if self.rng == "official":
+            if self.solver != "ancestral" or self.null_every > 1:
+                raise ValueError("rng official gives the published code's images: solver ancestral, null_every 1")
             return Official(self.seed, cells, guided=self.cfg_scale != 1)
         if self.rng != "paired":
             raise unknown("rng", self.rng, ("paired", "official"))
@@ -153,10 +155,6 @@ class Settings:
         self.randomness(body.grid.L)
         self.denoising(body, len(self.counts(body.grid.L)))
         lookup("solver", self.solver, SOLVERS)
-        if self.rng == "official" and (self.solver != "ancestral" or self.null_every > 1):
-            raise ValueError(
-                "rng official gives the published code's images, by ancestral steps and null_every 1 alone"
-            )
         self.check_guidance()
 
     def check_guidance(self) -> None:
