@@ -102,11 +102,7 @@ def diffusion_draw(
 
     def draw(state: DecodeState, where_BL: Tensor) -> Tensor:
         assert state.conditions is not None
-        (row_N, cell_N), own, z_MD = (
-            where_BL.nonzero(as_tuple=True),
-            settings[state.step],
-            state.conditions.at(where_BL),
-        )
+        own, z_MD = settings[state.step], state.conditions.at(where_BL)
         times = solver.timesteps(own.steps)
         if guidance is None:
             denoise = _plain(denoiser.under(z_MD, times))
@@ -114,6 +110,7 @@ def diffusion_draw(
             assert state.null_conditions is not None, "guidance needs with_null(body)"
             z_MD = torch.cat([z_MD, state.null_conditions.at(where_BL)])
             denoise = _guided(denoiser.under(z_MD, times), guidance(state, where_BL))
+        row_N, cell_N = where_BL.nonzero(as_tuple=True)
         return solver.solve(denoise, state.rng.noises(state.index_B[row_N], cell_N, channels, own.steps), own)
 
     return draw

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from numbers import Real
 
 import numpy as np
@@ -73,17 +74,19 @@ def ancestral(denoise: Denoise, noise: Noise, settings: Denoising) -> Tensor:
     return x_NC
 
 
-def ancestral_timesteps(steps: int) -> list[int]:
+@cache
+def ancestral_timesteps(steps: int) -> tuple[int, ...]:
     """`steps` timesteps, from the noisiest on."""
-    return Diffusion.cosine(steps).timestep_K[::-1].tolist()
+    return tuple(Diffusion.cosine(steps).timestep_K[::-1].tolist())
 
 
-def dpm_timesteps(steps: int, start: int = 950) -> list[int]:
+@cache
+def dpm_timesteps(steps: int, start: int = 950) -> tuple[int, ...]:
     """At most `steps` timesteps from `start` down to 0, evenly spaced in log(alpha / sigma), without repeats."""
     alpha_bar = Diffusion.cosine().alpha_bar_K
     log_snr = 0.5 * np.log(alpha_bar / (1 - alpha_bar))  # falls with t
     wanted = np.linspace(log_snr[start], log_snr[0], steps)
-    return np.unique([np.abs(log_snr - value).argmin() for value in wanted])[::-1].tolist()
+    return tuple(np.unique([np.abs(log_snr - value).argmin() for value in wanted])[::-1].tolist())
 
 
 def dpm(denoise: Denoise, noise: Noise, settings: Denoising) -> Tensor:
@@ -93,7 +96,7 @@ def dpm(denoise: Denoise, noise: Noise, settings: Denoising) -> Tensor:
     from noise alone, which pulls a token's mean towards 0 by at most 8 %. The temperature scales that noise.
     """
     t_K = dpm_timesteps(settings.steps)
-    alpha_bar = Diffusion.cosine().alpha_bar_K[t_K]
+    alpha_bar = Diffusion.cosine().alpha_bar_K[list(t_K)]
     alpha_K, sigma_K = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
     lambda_K = np.log(alpha_K / sigma_K)
     x_NC, previous = noise(0) * settings.temperature * sigma_K[0], None
