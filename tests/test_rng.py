@@ -92,7 +92,7 @@ def test_every_item_appears_once_an_epoch(batch):
 
 def test_noise_drawn_ahead_is_the_noise_of_each_draw(monkeypatch):
     """Also where the draws fill several blocks, the last of them in part."""
-    monkeypatch.setattr("orderhead.core.rng.AHEAD", 70)
+    monkeypatch.setitem(rng.AHEAD, "cpu", 70)
     rows, cells = torch.tensor([0, 3, 9]), torch.tensor([5, 5, 1])
     noise = Paired(4).noises(rows, cells, 4, last=13)
     for draw in range(14):

@@ -11,8 +11,9 @@ width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ class SamplingDenoiser:
 
     @torch.no_grad()
     def __init__(self, net: DenoisingMLP) -> None:
-        self._net, self._times = net, dict[int, Tensor]()
+        self._cond_embed, self._time_embed, self._times = net.cond_embed, net.time_embed, dict[int, Tensor]()
         self._blocks = [_Block.of(block) for block in net.res_blocks]  # type: ignore[arg-type]
         self._final, self._input = _Final.of(net.final_layer), _Linear.of(net.input_proj)
 
@@ -43,7 +44,7 @@ class SamplingDenoiser:
 
         With M = 2N rows, each row of x stands for two.
         """
-        c_MW = self._net.cond_embed(z_MD.to(self._net.cond_embed.weight.dtype))
+        c_MW = self._cond_embed(z_MD.to(self._cond_embed.weight.dtype))
         ahead = self._ahead(c_MW, times)
         return lambda x_NC, t: self._ask(x_NC, len(c_MW), ahead(t))
 
@@ -82,8 +83,21 @@ class SamplingDenoiser:
     def _time(self, t: int, device: torch.device) -> Tensor:
         """The embedding of a timestep, (1, W)."""
         if t not in self._times:
-            self._times[t] = self._net.time_embed(torch.tensor([t], device=device))
+            self._times[t] = self._time_embed(torch.tensor([t], device=device))
         return self._times[t]
+
+
+_KEPT: WeakKeyDictionary[DenoisingMLP, tuple[Hashable, SamplingDenoiser]] = WeakKeyDictionary()
+
+
+def denoiser_of(net: DenoisingMLP) -> SamplingDenoiser:
+    """A new one; on CUDA the last one, while torch knows of no change to the weights: recordings are kept with it."""
+    weights = tuple((p.data_ptr(), p._version, p.dtype) for p in net.parameters())
+    if net.cond_embed.weight.device.type != "cuda":
+        return SamplingDenoiser(net)
+    if net not in _KEPT or _KEPT[net][0] != weights:
+        _KEPT[net] = weights, SamplingDenoiser(net)
+    return _KEPT[net][1]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from orderhead.body.conditions import PassConditions
-from orderhead.body.denoiser import SamplingDenoiser
+from orderhead.body.denoiser import SamplingDenoiser, denoiser_of
 from orderhead.body.diffloss import DiffLoss
 from orderhead.core.cells import key_mask, take, visible
 from orderhead.core.grid import Grid
@@ -159,7 +159,7 @@ class MAR(nn.Module, PyTorchModelHubMixin):
 
     def denoiser(self) -> SamplingDenoiser:
         """`denoise` as a sampler asks it: all rows at one timestep, under conditions that stay. For frozen weights."""
-        return SamplingDenoiser(self.diffloss.net)
+        return denoiser_of(self.diffloss.net)
 
     def class_embedding(self, labels_B: Tensor) -> Tensor:
         """(B, D) of each label; -1 is the null embedding."""
@@ -169,7 +169,7 @@ class MAR(nn.Module, PyTorchModelHubMixin):
         picked = take(tokens_BLC, index_BV)
         position = take(self.encoder_pos_embed_learned[:, self.config.buffer_size :], index_BV)
         buffer = self.class_embedding(labels_B)[:, None] + self.encoder_pos_embed_learned[:, : self.config.buffer_size]
-        x = self.z_proj_ln(torch.cat([buffer, self.z_proj(picked) + position], dim=1))
+        x = self.z_proj_ln(torch.cat([buffer, self.z_proj(picked.to(position.dtype)) + position], dim=1))
         attn_mask = key_mask(visible_BV, front=self.config.buffer_size)
         for block in self.encoder_blocks:
             x = block(x, attn_mask=attn_mask)

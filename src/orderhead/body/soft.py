@@ -33,6 +33,8 @@ def _encoded(body: MAR, tokens_BLC: Tensor, seen_BL: Tensor, labels_B: Tensor) -
     buffer = body.class_embedding(labels_B)[:, None].expand(-1, S, -1)
     x = torch.cat([buffer, body.z_proj(tokens_BLC)], dim=1) + body.encoder_pos_embed_learned
     x, bias = body.z_proj_ln(x), F.pad((seen_BL + SMALLEST).log(), (S, 0))[:, None, None, :].to(x.dtype)
+    if bias.requires_grad:  # CUDA's attention gives its bias a gradient only where the queries have one too
+        x.requires_grad_()
     for block in body.encoder_blocks:
         x = block(x, attn_mask=bias)
     return body.encoder_norm(x)

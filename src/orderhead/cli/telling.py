@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
@@ -72,6 +72,7 @@ def bench(
     steps: Int = 64,
     denoise_steps: Int = 100,
     batch: Int = 1,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     rounds: Int = 3,
     threads: Int = 1,
     pareto: bool = False,
@@ -103,6 +104,7 @@ def bench(
         steps: Unmasking steps.
         denoise_steps: Denoising steps a token.
         batch: Images at once.
+        dtype: Of the weights; the published code runs under autocast to it.
         rounds: Interleaved rounds; the ratio is their median.
         threads: Threads of the CPU.
         pareto: Measure quality against cost instead, on a trained body (fashion where none is named).
@@ -130,7 +132,7 @@ def bench(
         return
     asked = {"all": MODES, "none": ()}[modes] if modes in ("all", "none") else split(modes)
     trained, checkout = ("" if given == "none" else given for given in (body, reference))
-    show(measure(Setting(size, trained, steps, denoise_steps, batch), rounds, asked, checkout), json)
+    show(measure(Setting(size, trained, steps, denoise_steps, batch, dtype=dtype), rounds, asked, checkout), json)
 
 
 def report(folder: Positional[Annotated[str, arg(metavar="DIR")]]) -> None:

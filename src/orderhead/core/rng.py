@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -80,7 +80,12 @@ def torch_generator(seed: int, *what: int, device: torch.device | str = "cpu") -
 
 
 class Randomness(Protocol):
-    """What a sampler draws from. `draw` 0 is a cell's starting noise, k >= 1 the noise of its k-th denoising step."""
+    """What a sampler draws from. `draw` 0 is a cell's starting noise, k >= 1 the noise of its k-th denoising step.
+
+    `replayable`: it is hashable, and its noise is a function of the arguments, computed where those are.
+    """
+
+    replayable: ClassVar[bool]
 
     def generator(self, index: int) -> np.random.Generator | np.random.RandomState:
         """A generator for the order of image `index`; the same one whenever it is asked."""
@@ -95,7 +100,7 @@ class Randomness(Protocol):
         ...
 
 
-AHEAD = 2**16  # normals that are drawn at once
+AHEAD = {"cpu": 2**16, "cuda": 2**21}  # normals that are drawn at once: what fits a cache, or fills a GPU
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class Paired:
     """Noise that is a function of (seed, image, cell, draw): common random numbers for every order."""
 
     seed: int = 0
+    replayable: ClassVar[bool] = True
 
     def generator(self, index: int) -> np.random.Generator:
         return generator(self.seed, index)
@@ -111,15 +117,16 @@ class Paired:
         return normal(self.seed, Stream.NOISE, index_N, cell_N, draw, channels)
 
     def noises(self, index_N: Tensor, cell_N: Tensor, channels: int, last: int) -> Callable[[int], Tensor]:
-        at_once = max(1, AHEAD // (len(index_N) * channels))
+        at_once = max(1, AHEAD.get(index_N.device.type, AHEAD["cpu"]) // (len(index_N) * channels))
         drawn: dict[int, Tensor] = {}
 
         def noise(draw: int) -> Tensor:
             if draw not in drawn:
-                draws = torch.arange(draw, min(draw + at_once, last + 1) if draw else 1, device=index_N.device)
-                block = normal(self.seed, Stream.NOISE, index_N, cell_N, draws[:, None], channels)
+                draws = range(draw, min(draw + at_once, last + 1) if draw else 1)
+                draw_K1 = torch.arange(draws.start, draws.stop, device=index_N.device)[:, None]
+                block = normal(self.seed, Stream.NOISE, index_N, cell_N, draw_K1, channels)
                 drawn.clear()
-                drawn.update(zip(draws.tolist(), block.unbind(), strict=True))
+                drawn.update(zip(draws, block.unbind(), strict=True))
             return drawn[draw]
 
         return noise
@@ -131,6 +138,8 @@ class Official:
     Orders are NumPy's legacy shuffles, one after the other; noise is torch's global stream, row by row, and every
     denoising step draws for both guidance halves though the second half is thrown away.
     """
+
+    replayable: ClassVar[bool] = False
 
     def __init__(self, seed: int, cells: int, guided: bool) -> None:
         self._seed, self._cells, self._halves = seed, cells, 2 if guided else 1

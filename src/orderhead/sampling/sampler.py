@@ -14,9 +14,11 @@ from torch import Tensor
 
 from orderhead.body.conditions import PassConditions, ShiftedConditions
 from orderhead.body.denoiser import Ask, SamplingDenoiser
+from orderhead.core.rng import Randomness
 from orderhead.orders.policy import Policy, ask
 from orderhead.orders.state import DecodeState, top_masked
 from orderhead.sampling.guidance import Guidance
+from orderhead.sampling.replay import replayed
 from orderhead.sampling.solvers import Denoise, Denoising, Solver
 
 
@@ -100,18 +102,23 @@ def diffusion_draw(
     """
     denoiser = body.denoiser()
 
+    def solve(
+        solver: Solver, own: Denoising, rng: Randomness, z_MD: Tensor, index_N: Tensor, cell_N: Tensor, *g_N: Tensor
+    ) -> Tensor:
+        ask = denoiser.under(z_MD, solver.timesteps(own.steps))
+        denoise = _guided(ask, *g_N) if g_N else _plain(ask)
+        return solver.solve(denoise, rng.noises(index_N, cell_N, channels, own.steps), own)
+
     def draw(state: DecodeState, where_BL: Tensor) -> Tensor:
         assert state.conditions is not None
-        own, z_MD = settings[state.step], state.conditions.at(where_BL)
-        times = solver.timesteps(own.steps)
-        if guidance is None:
-            denoise = _plain(denoiser.under(z_MD, times))
-        else:
+        z_MD, g_N = state.conditions.at(where_BL), ()
+        if guidance is not None:
             assert state.null_conditions is not None, "guidance needs with_null(body)"
-            z_MD = torch.cat([z_MD, state.null_conditions.at(where_BL)])
-            denoise = _guided(denoiser.under(z_MD, times), guidance(state, where_BL))
+            z_MD, g_N = torch.cat([z_MD, state.null_conditions.at(where_BL)]), (guidance(state, where_BL),)
         row_N, cell_N = where_BL.nonzero(as_tuple=True)
-        return solver.solve(denoise, state.rng.noises(state.index_B[row_N], cell_N, channels, own.steps), own)
+        how = solver, settings[state.step], state.rng
+        inputs = z_MD, state.index_B[row_N], cell_N, *g_N
+        return replayed(denoiser, solve, how, *inputs) if state.rng.replayable else solve(*how, *inputs)
 
     return draw
 

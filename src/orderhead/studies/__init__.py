@@ -21,7 +21,12 @@ SECTIONS: Mapping[str, str] = {
 }
 """Section of the study -> what it answers."""
 
-NAMES: Mapping[str, str] = {**SECTIONS, "all": "every section, and what becomes of every claim of the document"}
+OWN: Mapping[str, str] = {
+    "contexts": "beyond the study: orders on bodies that were, and were not, trained under their contexts",
+}
+"""Ours, and no part of `all` -> what it answers."""
+
+NAMES: Mapping[str, str] = {**SECTIONS, **OWN, "all": "every section, and what becomes of every claim of the document"}
 """Whatever `orderhead study` can run -> what it answers."""
 
 
@@ -31,7 +36,7 @@ def _later(module: str, name: str) -> Callable[[Plan], Path]:
 
 
 STUDIES: Mapping[str, Callable[[Plan], Path]] = {
-    **{name: _later(name, name) for name in SECTIONS},
+    **{name: _later(name, name) for name in (*SECTIONS, *OWN)},
     "all": _later("everything", "announced"),
 }
 """Name -> the function that runs it and returns its folder."""

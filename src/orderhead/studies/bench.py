@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from orderhead.body.load import load_body
 from orderhead.body.mar import MAR, SIZES
-from orderhead.core.device import default_device
+from orderhead.core.device import default_device, device_name
 from orderhead.core.names import lookup
 from orderhead.orders.learned import learned
 from orderhead.orders.policy import Policy
@@ -34,15 +34,19 @@ from orderhead.training.heads import HeadRecipe, untrained_head
 
 RANDOM, PUBLISHED = "random", "published"
 MODES = ("fast", "semifast-8", "slow")
+DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COLUMNS = (
     "mode", "ratio", "least", "greatest", "rounds", "inside", "error", "own_error", "flops", "memory", "body", "steps",
-    "denoise_steps", "batch", "threads",
+    "denoise_steps", "batch", "dtype", "threads", "device",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is timed: a body's size, or a trained body; unmasking and denoising steps, images at once, guidance."""
+    """What is timed: a body's size, or a trained body; unmasking and denoising steps, images at once, guidance.
+
+    `dtype` is that of the weights; the published code, which has none but float32, runs under autocast to it.
+    """
 
     size: str = "base"
     body: str = ""
@@ -50,22 +54,25 @@ class Setting:
     denoise_steps: int = 100
     batch: int = 1
     cfg_scale: float = 2.9
+    dtype: str = "float32"
 
     @property
     def settings(self) -> Settings:
-        """Random order on the published code's stream of random numbers."""
-        return Settings(RANDOM, self.steps, self.denoise_steps, self.cfg_scale, rng="official")
+        """Random order; on a CPU with the published code's random numbers, which elsewhere are the device's own."""
+        rng = "official" if default_device().type == "cpu" else "paired"
+        return Settings(RANDOM, self.steps, self.denoise_steps, self.cfg_scale, rng=rng)
 
     def load(self) -> MAR:
-        """ValueError for an unknown size or body."""
+        """ValueError for an unknown size, body or dtype."""
+        dtype = lookup("dtype", self.dtype, DTYPES)
         if self.body:
-            return load_body(self.body).to(default_device()).eval().requires_grad_(False)
+            return load_body(self.body).to(default_device(), dtype).eval().requires_grad_(False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             body = MAR(lookup("size", self.size, SIZES))
             for parameter in body.diffloss.parameters():
                 nn.init.normal_(parameter, std=0.02)  # the last layers start at zero: nothing would be seen of the rest
-        return body.to(default_device()).eval().requires_grad_(False)
+        return body.to(default_device(), dtype).eval().requires_grad_(False)
 
 
 def measure(
@@ -84,7 +91,9 @@ def measure(
     runs, heads = _runs(setting, body, modes)
     if checkout:
         published = reference.load(checkout, body, setting.denoise_steps)
-        runs[PUBLISHED] = partial(reference.sample, published, setting.settings, labels_B)
+        runs[PUBLISHED] = partial(reference.sample, published, setting.settings, labels_B, dtype=DTYPES[setting.dtype])
+    if body.device.type == "cuda":  # libraries are loaded and kernels chosen at first use
+        together(runs, body.device)
     found = _rounds(runs, heads, rounds, body.device, setting.steps)
     rows = [_row(mode, found, setting) | _head(mode, found) for mode in modes]
     if checkout:
@@ -156,7 +165,7 @@ def _row(name: str, found: _Found, setting: Setting) -> dict[str, object]:
         "mode": name, "ratio": round(statistics.median(ratios), 4), "least": round(ratios[0], 4),
         "greatest": round(ratios[-1], 4), "rounds": len(ratios), "body": setting.body or setting.size,
         "steps": setting.steps, "denoise_steps": setting.denoise_steps, "batch": setting.batch,
-        "threads": torch.get_num_threads(),
+        "dtype": setting.dtype, "threads": torch.get_num_threads(), "device": device_name(),
     }  # fmt: skip
 
 
@@ -183,7 +192,7 @@ def _errors(found: _Found, setting: Setting, body: MAR, labels_B: Tensor, checko
     """
     theirs = found.tokens[PUBLISHED]
     other = reference.load(checkout, reference.reordered(body), setting.denoise_steps)
-    again = reference.sample(other, setting.settings, labels_B, lambda: None)
+    again = reference.sample(other, setting.settings, labels_B, lambda: None, DTYPES[setting.dtype])
     return {"error": _relative(found.tokens[RANDOM], theirs), "own_error": _relative(again, theirs)}
 
 
@@ -194,6 +203,6 @@ def _relative(a: Tensor, b: Tensor) -> float:
 def _memory(setting: Setting, body: MAR, labels_B: Tensor, checkout: str) -> float:
     """Our peak over the published code's, with two denoising steps: further ones hold no more."""
     short = replace(setting, denoise_steps=2)
-    published = reference.load(checkout, body, short.denoise_steps)
-    ours = peak(lambda: sampled(short.settings, body, short.batch, lambda: None))
-    return ours / peak(lambda: reference.sample(published, short.settings, labels_B, lambda: None))
+    published, dtype = reference.load(checkout, body, short.denoise_steps), DTYPES[setting.dtype]
+    ours = peak(lambda: sampled(short.settings, body, short.batch, lambda: None), body.device)
+    return ours / peak(lambda: reference.sample(published, short.settings, labels_B, lambda: None, dtype), body.device)

@@ -45,6 +45,7 @@ from orderhead.studies.rows import SHOWN_IMAGES
 from orderhead.studies.worlds import LEAST_IMAGES, Jury, World
 
 BITS_IMAGES = 128  # likelihoods need fewer images than distances
+BITS_BATCH = 32  # of them at once, on a CPU; elsewhere all
 OTHERS = 4000  # real images that drawn tokens are compared with, at most
 Statistics = Mapping[str, tuple[Statistic, np.ndarray]]
 
@@ -236,8 +237,9 @@ def _likelihoods(run: Diagnosis, order: str) -> Statistics:
 
 def _bits(run: Diagnosis, order: str, name: str) -> dict[str, np.ndarray]:
     """Bits of each cell of the first real images, and the step in which it is revealed; (N, L) each."""
-    parts, settings = torch.arange(min(run.images, BITS_IMAGES)).split(32), run.settings(order, ARMS[name])
-    each = []
+    at_once = BITS_BATCH if run.body.device.type == "cpu" else BITS_IMAGES
+    parts, each = torch.arange(min(run.images, BITS_IMAGES)).split(at_once), []
+    settings = run.settings(order, ARMS[name])
     for index in tqdm(parts, desc=f"bits, {name}", unit="batch", delay=2, leave=False):
         labels = stream.labels_of(index, run.body.config.classes).to(run.body.device)
         each.append(image_bits(settings, run.body, labels, index.to(run.body.device), run.real_NLC[index]))

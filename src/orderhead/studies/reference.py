@@ -43,7 +43,7 @@ def load(checkout: str | Path, body: MAR, denoise_steps: int) -> Any:
         model.load_state_dict(body.state_dict())
     except RuntimeError as error:
         raise ValueError(f"the MAR of {checkout} is another model: {' '.join(str(error).split())[:200]}") from None
-    return model.to(body.device).eval().requires_grad_(False)
+    return model.to(body.device).eval()  # frozen weights would be cast anew by every operation under autocast
 
 
 def _module(checkout: Path) -> Any:
@@ -69,8 +69,13 @@ def _forget() -> None:
 
 
 @torch.no_grad()
-def sample(model: Any, settings: Settings, labels_B: Tensor, pause: Callable[[], None]) -> Tensor:
-    """Tokens (B, L, C) of the published sampler; `pause` is called at the start of every unmasking step."""
+def sample(
+    model: Any, settings: Settings, labels_B: Tensor, pause: Callable[[], None], dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Tokens (B, L, C) of the published sampler; `pause` is called at the start of every unmasking step.
+
+    With another dtype it runs under autocast, which is how the published evaluation runs.
+    """
     encode = model.forward_mae_encoder
 
     def paused(*args: Tensor) -> Tensor:
@@ -79,7 +84,8 @@ def sample(model: Any, settings: Settings, labels_B: Tensor, pause: Callable[[],
 
     model.forward_mae_encoder = paused
     try:
-        with _global_streams(settings.seed), _without_gpu(labels_B.device):
+        cast = torch.autocast(labels_B.device.type, dtype, enabled=dtype != torch.float32)
+        with _global_streams(settings.seed), _without_gpu(labels_B.device), cast:
             images_BCHW = model.sample_tokens(
                 len(labels_B), num_iter=settings.steps, cfg=settings.cfg_scale, cfg_schedule=settings.cfg_schedule,
                 labels=labels_B, temperature=settings.temperature,

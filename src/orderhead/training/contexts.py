@@ -15,7 +15,7 @@ from orderhead.body.mar import MAR
 from orderhead.orders.head import OrderHead
 from orderhead.orders.straight_through import hard_mask
 from orderhead.sampling.schedule import cosine
-from orderhead.training.losses import mask_ratio, random_mask
+from orderhead.training.masks import mask_ratio, random_mask
 
 Context = Callable[[OrderHead, MAR, Tensor, Tensor, torch.Generator], Tensor]
 """Head, body, tokens (B, L, C), labels (B,), generator -> mask (B, L), True = masked."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from orderhead.core.rng import torch_generator
 from orderhead.training.loop import Evaluation
-from orderhead.training.losses import random_mask
+from orderhead.training.masks import random_mask
 
 
 def reconstruction(images_NCHW: Tensor, batch: int = 250) -> Evaluation:

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from orderhead.core import dist
 from orderhead.core.checkpoint import load_tensors, save_tensors
-from orderhead.core.device import default_device
+from orderhead.core.device import default_device, tensor_cores
 from orderhead.core.files import write_text
 from orderhead.core.rng import torch_generator
 from orderhead.data.loader import batch_indices
@@ -156,10 +157,8 @@ def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.base_lr, betas=config.betas)
 
 
-@torch.no_grad()
 def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    for averaged, current in zip(ema.parameters(), model.parameters(), strict=True):
-        averaged.lerp_(current, 1 - decay)
+    get_ema_multi_avg_fn(decay)(list(ema.parameters()), list(model.parameters()), 0)
     for averaged, current in zip(ema.buffers(), model.buffers(), strict=True):
         averaged.copy_(current)
 
@@ -229,7 +228,8 @@ def train(
     bar = tqdm(total=config.steps, initial=run.step, desc=out.name, unit="step", smoothing=0.02, disable=not first)
     model.train()
     while run.step < config.steps:
-        logs = _step(run, config, n, loss_of)
+        with tensor_cores(device):
+            logs = _step(run, config, n, loss_of)
         bar.update()
         if diary is None:
             continue

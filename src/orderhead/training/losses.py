@@ -17,6 +17,7 @@ from orderhead.body.mar import MAR
 from orderhead.body.tokenizer import KLTokenizer
 from orderhead.data.posteriors import Tokens, drawn
 from orderhead.training.loop import Batch, Loss
+from orderhead.training.masks import Masks, published, random_mask
 
 
 def _edges(images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,24 +93,10 @@ def among(rows_N: Tensor, loss: Loss) -> Loss:
     return lambda model, batch: loss(model, replace(batch, index_B=rows_N[batch.index_B]))
 
 
-def random_mask(B: int, L: int, masked: int, rng: torch.Generator) -> Tensor:
-    """(B, L) bool with exactly `masked` True cells in each row, uniformly at random."""
-    rank_BL = torch.rand(B, L, generator=rng).argsort(1).argsort(1)
-    return rank_BL < masked
-
-
-def mask_ratio(rng: torch.Generator, low: float = 0.7, std: float = 0.25) -> float:
-    """Truncated normal (mean 1, std 0.25) on [low, 1], by inverting the CDF (MAR section 4.1)."""
-    normal = torch.distributions.Normal(1.0, std)
-    bottom = normal.cdf(torch.tensor(low))
-    u = torch.rand((), generator=rng)
-    return float(normal.icdf(bottom + u * (0.5 - bottom)).clamp(low, 1.0))
-
-
 def body_loss(
-    tokens_NLC: Tokens, labels_N: Tensor, repeats: int = 4, label_drop: float = 0.1, min_ratio: float = 0.7
+    tokens_NLC: Tokens, labels_N: Tensor, repeats: int = 4, label_drop: float = 0.1, masks: Masks = published
 ) -> Loss:
-    """MAR's diffusion loss on randomly masked cells; labels dropped to null for guidance.
+    """MAR's diffusion loss on masked cells, MAR's own masks or others of `MASKS`; labels dropped to null for guidance.
 
     As published, but for one thing: the denoiser runs on the masked cells only, which gives the same loss sooner.
     """
@@ -119,9 +106,9 @@ def body_loss(
         index_B, rng = batch.index_B, batch.rng
         assert isinstance(model, MAR)
         tokens, labels = drawn(tokens_NLC, index_B, rng).to(model.device), labels_N[index_B]
-        B, L, C = tokens.shape
+        B, _, C = tokens.shape
         labels = torch.where(torch.rand(B, generator=rng) < label_drop, -1, labels).to(model.device)
-        mask = random_mask(B, L, math.ceil(L * mask_ratio(rng, min_ratio)), rng).to(model.device)
+        mask = masks(B, model.grid, rng).to(model.device)
         z_MD = model.predict(tokens, mask, labels)[mask].repeat(repeats, 1)
         x0_MC = tokens[mask].repeat(repeats, 1)
         t_M = torch.randint(0, TIMESTEPS, (len(x0_MC),), generator=rng).to(model.device)

@@ -14,7 +14,7 @@ from torch import Tensor
 from orderhead.body.mar import MAR
 from orderhead.body.soft import cell_losses, predict_soft, random_levels
 from orderhead.orders.straight_through import straight_through_mask, z_scored
-from orderhead.training.losses import mask_ratio, random_mask
+from orderhead.training.masks import mask_ratio, random_mask
 from orderhead.training.order_losses import gumbel_ranking, ranking_nll
 
 Objective = Callable[[MAR, Tensor, Tensor, Tensor, float, torch.Generator], tuple[Tensor, dict[str, float]]]

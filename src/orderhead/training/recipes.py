@@ -28,6 +28,7 @@ from orderhead.training.evaluations import accuracy, partial_accuracy, reconstru
 from orderhead.training.ground import Ground, GroundRecipe, ground_at, image_tokens
 from orderhead.training.head_recipes import head_recipe
 from orderhead.training.loop import Evaluation, LoopConfig, Loss, train
+from orderhead.training.masks import MASKS
 from orderhead.training.recipe import Recipe, configure, seeded
 from orderhead.training.scratch import PLAIN
 from orderhead.training.variants import HEAD_RECIPES
@@ -64,9 +65,17 @@ def _metric_task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
     return len(images), losses.image_class_loss(images, labels), accuracy(*fashion.test_set())
 
 
-def _body_task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
-    tokens, labels = image_tokens("fashion-train")
-    return len(tokens), losses.body_loss(tokens, labels, repeats=2), None
+def _body() -> MAR:
+    return MAR(replace(SIZES["tiny"], class_names=fashion.CLASS_NAMES, token_bound=5.0))
+
+
+def _body_recipe(summary: str, masks: str) -> Recipe:
+    def task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
+        tokens, labels = image_tokens("fashion-train")
+        return len(tokens), losses.body_loss(tokens, labels, repeats=2, masks=MASKS[masks]), None
+
+    about = {} if masks == "published" else {"masks": masks}  # runs from before there were others go on
+    return Recipe(summary, _body, task, _scales(_BODY, _LONG_BODY), about=about)
 
 
 def _classifier_task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
@@ -95,6 +104,9 @@ def _latent_body_task(tokens: Tokens, labels_N: Tensor) -> tuple[int, Loss, Eval
 
 _CLASSIFIER = LoopConfig(images=140_000, batch=128, base_lr=2e-3, cooldown_images=60_000, weight_decay=0.05)
 _BODY = LoopConfig(images=600_000, batch=128, base_lr=2e-3, cooldown_images=120_000, cycles=2, ema_decay=0.998)
+_LONG_BODY = LoopConfig(  # ten times the images; four times the batch at twice the rate, for a GPU
+    images=6_000_000, batch=512, base_lr=1e-3, warmup_images=100_000, cooldown_images=2_400_000, ema_decay=0.999,
+)  # fmt: skip
 _DEIT = LoopConfig(  # lr and weight decay: Touvron et al. 2021; their 300 epochs are cut to 100, which is ours
     images=100 * IMAGENET, batch=1024, base_lr=2.5e-4, warmup_images=5 * IMAGENET, cooldown_images=50 * IMAGENET,
     weight_decay=0.05, ema_decay=0.9999,
@@ -124,12 +136,9 @@ RECIPES: Mapping[str, Recipe | GroundRecipe] = {
         _classifier_task,
         _scales(_CLASSIFIER),
     ),
-    "fashion-body": Recipe(
-        "MAR body (size tiny) on the tokens of Fashion-MNIST",
-        lambda: MAR(replace(SIZES["tiny"], class_names=fashion.CLASS_NAMES, token_bound=5.0)),
-        _body_task,
-        _scales(_BODY),
-    ),
+    "fashion-body": _body_recipe("MAR body (size tiny) on the tokens of Fashion-MNIST", "published"),
+    "fashion-body-uniform": _body_recipe("the same under random masks of any ratio, which MAR's are not", "uniform"),
+    "fashion-body-ordered": _body_recipe("the same, half of it under contexts of raster and both spirals", "ordered"),
     "latent-classifier": GroundRecipe(
         "partial-visibility classifier (the oracle's) of a body's tokens, on images of your own",
         _latent_classifier,
