@@ -262,6 +262,20 @@ def test_an_order_is_taken_apart_and_another_joins_it(home, out, monkeypatch):
         diagnosing.diagnose(out, orders=["raster"], **world | {"steps": 5})
 
 
+def test_bits_alone_are_those_of_the_whole_and_sample_nothing(home, out, tmp_path, monkeypatch):
+    monkeypatch.setattr(diagnosing.stream, "write", None)
+    world = _settings(home) | {"images": 1000}  # more than are used, or are there
+    monkeypatch.setattr(diagnosing, "BITS_IMAGES", 10)
+    diagnosing.diagnose(tmp_path / "bits", orders=["raster"], sampled=False, **world)
+    whole = _numbers(out)
+    assert _numbers(tmp_path / "bits") == {
+        ("raster", metric): pytest.approx(whole["raster", metric]) for metric in BITS
+    }
+    page = build(tmp_path / "bits").read_text()
+    assert page.count('class="cause ') == len(BITS)
+    assert page.count("<polyline") == 2
+
+
 def test_a_head_s_gap_is_taken_apart_as_far_as_it_can_be(home, out):
     for depth in (1, 2):
         save_model(untrained_head(HeadRecipe("", depth=depth), load_body(str(home / "body"))), home / f"head-{depth}")

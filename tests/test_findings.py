@@ -11,7 +11,7 @@ import pytest
 from orderhead.core.results import Result, append, plain
 from orderhead.report import build
 from orderhead.report.whole import runs_in
-from orderhead.studies import SECTIONS, STUDIES, everything, evidence, findings
+from orderhead.studies import OWN, SECTIONS, STUDIES, everything, evidence, findings
 from orderhead.studies.evidence import Book
 from orderhead.studies.plan import Plan
 from orderhead.studies.told import Told
@@ -185,18 +185,18 @@ def test_orders_stand_beside_themselves_under_every_setting(whole):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     page = build(whole).read_text(encoding="utf-8")
     grid = page.split('<section id="heuristics"')[1].split("</section>")[0]
-    assert "heuristics: one order, 2 settings" in grid
+    assert "heuristics: the same orders, setting by setting" in grid
     assert "raster, constant: +7.25 [6.50, 8.00]" in grid
     assert grid.count("<tr>") == 1 + 9  # every order but random
     assert '<section id="variants" class="part"' in page
-    assert page.count("one order,") == 1
+    assert page.count("the same orders, setting by setting</h2>") == 1
     table = unquote(grid.split('href="data:text/csv;charset=utf-8,')[1].split('"')[0]).splitlines()
     assert table[0] == "order,setting,fd_minus_random,lo,hi,images"
     assert sum(line.startswith("raster,constant,7.25,6.5,8.0,") for line in table) == 1
     path.write_text("")
     damaged = build(whole).read_text(encoding="utf-8")
     assert "heuristics/constant: " in damaged
-    assert "one order," not in damaged
+    assert "the same orders, setting by setting</h2>" not in damaged
 
 
 def test_a_part_without_results_is_told(whole):
@@ -232,7 +232,7 @@ def test_what_would_stop_a_section_later_is_told_first(changes, says, tmp_path, 
 
 
 def test_every_section_has_a_cost():
-    assert everything.COSTS.keys() == SECTIONS.keys() == STUDIES.keys() - {"all"}
+    assert everything.COSTS.keys() == SECTIONS.keys() == STUDIES.keys() - {"all", *OWN}
     for name in SECTIONS:
         rows = list(everything.COSTS[name](name, "smoke", 10))
         assert rows

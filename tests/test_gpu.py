@@ -28,7 +28,7 @@ def test_a_gradient_reaches_the_scores_through_a_frozen_body():
     mask, tokens = torch.rand(4, 64, generator=torch.Generator().manual_seed(0)), torch.randn(4, 64, 4)
     gradients = []
     for device in ("cpu", DEVICE):
-        leaf = mask.to(device).requires_grad_()
+        leaf = mask.to(device, copy=True).requires_grad_()
         z_BLD = predict_soft(body.to(device), tokens.to(device), leaf, torch.arange(4, device=device))
         z_BLD.square().mean().backward()
         gradients.append(leaf.grad.cpu())

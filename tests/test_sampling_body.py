@@ -94,6 +94,15 @@ def test_the_denoiser_works_in_half_precision(body):
     assert relative(rough, body.denoise(x.repeat(2, 1), torch.full((10,), 500), z)) < 0.05
 
 
+def test_a_body_of_half_precision_samples_nearly_the_same():
+    body = fill(MAR(CONFIG)).eval()
+    settings, labels = Settings(steps=4, denoise_steps=10, cfg_scale=2.0, solver="dpm"), torch.arange(2)
+    full = run(settings, body, labels, labels).tokens_BLC
+    half = run(settings, body.bfloat16(), labels, labels).tokens_BLC
+    assert half.dtype == torch.float32
+    assert 0 < relative(half, full) < 0.1
+
+
 class Operations(TorchDispatchMode):
     """Counts what torch is asked to do."""
 

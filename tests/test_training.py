@@ -17,9 +17,8 @@ from torch import nn
 from orderhead.body import MAR, SIZES
 from orderhead.body.diffusion import TIMESTEPS, Diffusion, loss_terms
 from orderhead.core.checkpoint import load_tensors
-from orderhead.core.rng import torch_generator
 from orderhead.data import latents
-from orderhead.training import masks, recipes
+from orderhead.training import recipes
 from orderhead.training.loop import LoopConfig, TrainingDivergedError, train
 from orderhead.training.recipe import configure
 from orderhead.training.recipes import RECIPES
@@ -231,19 +230,6 @@ def test_the_bodys_loss_on_masked_cells_equals_the_published_masked_mean():
     z_M = z[flat]
     ours = loss_terms(process, lambda x, t: body.denoise(x, t, z_M), tokens[mask], t[flat], noise[flat]).mean()
     assert ours.item() == pytest.approx(published.item(), rel=1e-5)
-
-
-def test_mask_ratios_follow_the_truncated_normal():
-    from scipy import stats
-
-    ratios = [masks.mask_ratio(torch_generator(0, i)) for i in range(3000)]
-    assert stats.kstest(ratios, stats.truncnorm(-0.3 / 0.25, 0, loc=1.0, scale=0.25).cdf).pvalue > 0.01
-
-
-def test_a_random_mask_has_its_count_in_every_row():
-    mask = masks.random_mask(200, 20, 7, torch_generator(0))
-    assert (mask.sum(1) == 7).all()
-    assert (mask.float().mean(0) - 7 / 20).abs().max() < 0.12
 
 
 # Recipes.

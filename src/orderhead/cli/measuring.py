@@ -223,6 +223,7 @@ def diagnose(
     body: str = "fashion",
     order: Annotated[str, arg(metavar="A,B,...")],
     images: OptionalInt = None,
+    bits: bool = False,
     sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
     judging: OmitArgPrefixes[JudgeOptions] = JudgeOptions(),
     tokenizer: str = "auto",
@@ -236,11 +237,13 @@ def diagnose(
     For example:
         orderhead diagnose --order raster --out out/raster
         orderhead diagnose --order raster,learned_slow --images 1000 --out out/why
+        orderhead diagnose --bits --order raster,halton,multiscale --out out/bits
 
     Args:
         body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
         order: One name from `orderhead list orders`, or several; their random runs are shared.
         images: Images a run, 400 where this is left out; there are seven runs an order, and three of random.
+        bits: Only bits of real images: nothing is sampled or judged, an order takes minutes.
         tokenizer: What turns tokens into images: a name, a folder, or a hub id; auto is the body's.
         out: Folder for results.jsonl, samples and report.html.
     """
@@ -251,5 +254,6 @@ def diagnose(
     chosen = {} if images is None else {"images": images}
     sampling.check(split(order))
     settings = sampling.fields(body, body_config(body))
-    run(out, body=body, orders=split(order), judging=judging.given(), tokenizer=tokenizer, **chosen, **settings)
+    given = {"judging": judging.given(), "tokenizer": tokenizer, "sampled": not bits}
+    run(out, body=body, orders=split(order), **given, **chosen, **settings)
     wrote(build(out))

@@ -1,10 +1,11 @@
-"""The same orders under several settings: a row an order, a column a setting, each cell its gap to random."""
+"""The same orders under several settings, or on several bodies: a row an order, a column a setting, cells its gap."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from orderhead.core.results import Result, by_row
@@ -12,17 +13,51 @@ from orderhead.report import draw, markup
 from orderhead.report.words import interval, number
 
 Gaps = Mapping[tuple[str, str], Result]
-"""(order, setting) -> Frechet distance minus random's under the same setting, with its interval."""
+"""(order, setting) -> a figure minus random's under the same setting, with its interval."""
 
-CSV = ("order", "setting", "fd_minus_random", "lo", "hi", "images")
+
+@dataclass(frozen=True)
+class Figure:
+    """What a grid shows: a metric that is a difference to random, what it is, and the digits of its values."""
+
+    metric: str
+    says: str
+    digits: int
+
+
+FIGURES = (
+    Figure(
+        "fd_minus_random", "Frechet distance minus that of random order under the same setting, on the same noise", 2
+    ),
+    Figure("gap_fd", "Frechet distance minus that of random order on the same body, on the same noise", 2),
+    Figure(
+        "bits_mismatch",
+        "Bits of a real image, one cell a step, minus those under random order on the same body: contexts that it "
+        "handles worse",
+        1,
+    ),
+)
+"""A folder's runs have the first, or the two others."""
 
 
 def section(name: str, runs: Mapping[str, Sequence[Result]], says: Mapping[str, str]) -> str:
-    """A grid of the runs in one folder, by the setting's name; empty unless two of them share an order.
+    """Grids of the runs in one folder, by the setting's name; empty unless two of them share an order.
 
-    `runs`: setting -> its results; orders stand by rising distance. `says`: setting -> what it is.
+    `runs`: setting -> its results; orders stand by their gap in the first of them. `says`: setting -> what it is.
     """
-    gaps = {(order, setting): found for setting, lines in runs.items() for order, found in _gaps(lines)}
+    grids = [grid for figure in FIGURES if (grid := _grid(f"{name}-{figure.metric}", figure, runs, says))]
+    if not grids:
+        return ""
+    key = re.sub(r"\W+", "-", name)
+    return (
+        f'<section id="{key}" class="part" aria-labelledby="{key}-h">'
+        f'<h2 id="{key}-h">{escape(name)}: the same orders, setting by setting</h2>'
+        f"<p>An order that loses in every column does not lose by that setting.</p>{''.join(grids)}</section>"
+    )
+
+
+def _grid(name: str, figure: Figure, runs: Mapping[str, Sequence[Result]], says: Mapping[str, str]) -> str:
+    gaps = {(order, setting): found for setting, lines in runs.items() for order, found in _gaps(lines, figure)}
     columns = Counter(order for order, _ in gaps)
     orders = [order for order, count in columns.items() if count > 1]
     if not orders:
@@ -30,21 +65,18 @@ def section(name: str, runs: Mapping[str, Sequence[Result]], says: Mapping[str, 
     gaps = {(order, setting): found for (order, setting), found in gaps.items() if order in orders}
     settings = [setting for setting in runs if any((order, setting) in gaps for order in orders)]
     saved = ([*cell, found.value, *(found.ci or ()), found.n] for cell, found in gaps.items())
-    key = re.sub(r"\W+", "-", name)
     return (
-        f'<section id="{key}" class="part" aria-labelledby="{key}-h">'
-        f'<h2 id="{key}-h">{escape(name)}: one order, {len(settings)} settings</h2>'
-        "<p>Frechet distance minus that of random order under the same setting, on the same noise, with its 95 % "
-        "interval. An order that loses in every column does not lose by that setting.</p>"
-        '<div class="scroll" role="region" aria-label="Orders by setting" tabindex="0"><table class="bysetting">'
-        f"{_head(settings, gaps)}<tbody>{_body(orders, settings, gaps)}</tbody></table></div>"
-        f"{_said(settings, says)}<p>{markup.csv_link(name, CSV, saved)}</p></section>"
+        f"<p>{escape(figure.says)}; 95 % intervals.</p>"
+        f'<div class="scroll" role="region" aria-label="{escape(figure.metric)} by setting" tabindex="0">'
+        f'<table class="bysetting">{_head(settings, gaps)}<tbody>{_body(orders, settings, gaps, figure.digits)}</tbody>'
+        f"</table></div>{_said(settings, says)}"
+        f"<p>{markup.csv_link(name, ('order', 'setting', figure.metric, 'lo', 'hi', 'images'), saved)}</p>"
     )
 
 
-def _gaps(lines: Sequence[Result]) -> list[tuple[str, Result]]:
-    gaps, own = by_row(lines, "fd_minus_random"), by_row(lines, "fd")
-    return sorted(((order, r) for order, r in gaps.items() if r.ci), key=lambda gap: own[gap[0]].value)
+def _gaps(lines: Sequence[Result], figure: Figure) -> list[tuple[str, Result]]:
+    gaps = ((order, r) for order, r in by_row(lines, figure.metric).items() if r.ci)
+    return sorted(gaps, key=lambda gap: gap[1].value)
 
 
 def _head(settings: list[str], gaps: Gaps) -> str:
@@ -62,20 +94,20 @@ def _scale(gaps: Gaps) -> draw.Scale:
     return draw.forest_scale(found.ci for found in gaps.values() if found.ci)
 
 
-def _body(orders: list[str], settings: list[str], gaps: Gaps) -> str:
+def _body(orders: list[str], settings: list[str], gaps: Gaps, digits: int) -> str:
     scale = _scale(gaps)
     return "".join(
         f'<tr><th scope="row">{escape(order).replace("_", "_<wbr>")}</th>'
-        + "".join(_cell(f"{order}, {s}", gaps.get((order, s)), scale) for s in settings)
+        + "".join(_cell(f"{order}, {s}", gaps.get((order, s)), scale, digits) for s in settings)
         + "</tr>"
         for order in orders
     )
 
 
-def _cell(what: str, found: Result | None, scale: draw.Scale) -> str:
+def _cell(what: str, found: Result | None, scale: draw.Scale, digits: int) -> str:
     if found is None or found.ci is None:
         return '<td class="missing">\N{EN DASH}</td>'
     verdict = "worse" if found.ci[0] > 0 else "better" if found.ci[1] < 0 else "open"
-    said = f"{number(found.value, 2, signed=True)} {interval(found.ci, 2)}"
+    said = f"{number(found.value, digits, signed=True)} {interval(found.ci, digits)}"
     drawn = draw.forest_row(found.value, found.ci, verdict, scale, f"{what}: {said}")
     return f'<td>{drawn}<span class="aside">{said}</span></td>'

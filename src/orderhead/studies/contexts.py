@@ -1,26 +1,28 @@
 """Is it the training that makes orders lose? Orders taken apart on bodies that differ in the masks of their training.
 
-A body of MAR's masks has never seen more than 30 % of an image, and never a context that an order would give it. Three
-bodies that ship saw as many images each (`orderhead train fashion-body...`): under MAR's masks, under random masks of
-any ratio, and half of the time under the contexts of three orders themselves. What an order loses on the last of them
-is no lack of training. An order that none of them was trained on is the control.
+A body of MAR's masks has never seen more than 30 % of an image, and hardly ever a context that an order would give it.
+Three bodies that ship saw as many images each (`orderhead train fashion-body...`): under MAR's masks, under random
+masks of any ratio, and half of the time in the contexts of three orders themselves. What these orders lose on the last
+of them is no lack of training. What they and others cost in bits of real images says how far it reaches.
 
-OUT/contents.json, OUT/MASKS/ (a diagnosis each) -> OUT/table.md.
+OUT/images/MASKS/ (a diagnosis of the three orders), OUT/bits/MASKS/ (bits of many) -> OUT/PART/results.jsonl,
+OUT/table.md. Run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orderhead.body.load import load_body
-from orderhead.core import dist, results
+from orderhead.core import results
 from orderhead.core.files import write_json, write_text
 from orderhead.core.names import lookup
 from orderhead.core.results import Result
-from orderhead.studies.compare import BASELINE
-from orderhead.studies.diagnose import Diagnosis, execute
+from orderhead.studies.compare import BASELINE, Comparison
+from orderhead.studies.diagnose import BITS_IMAGES, Diagnosis, execute
+from orderhead.studies.gaps import gather
 from orderhead.studies.plan import Plan
 from orderhead.studies.real import check_real
 from orderhead.studies.rounds import baseline
@@ -33,9 +35,28 @@ BODIES: Mapping[str, str] = {
 }
 """Masks -> what the body `fashion-MASKS` was trained under."""
 
-CONTROL = "blockwise_raster"
-ORDERS = (*TRAINED_ORDERS, CONTROL)
+ORDERS = (
+    *TRAINED_ORDERS, "blockwise_raster", "halton_fixed", "halton", "spread", "multiscale", "checkerboard", "blockwise",
+    "center_perturbed",
+)  # fmt: skip
+"""Whose bits are taken; images are sampled under the first three alone."""
+
 MOST = 5000  # images an arm, at any scale
+
+
+@dataclass(frozen=True)
+class Part:
+    """Diagnoses of these orders, one a body; `sampled` as in `Diagnosis`."""
+
+    orders: Sequence[str]
+    sampled: bool
+    says: str
+
+
+PARTS: Mapping[str, Part] = {
+    "images": Part(TRAINED_ORDERS, True, "the three orders that one of the bodies was trained on, taken apart"),
+    "bits": Part(ORDERS, False, "what real images cost under these and other orders"),
+}
 
 
 def contexts(plan: Plan) -> Path:
@@ -50,41 +71,55 @@ def contexts(plan: Plan) -> Path:
             "contexts is about three bodies that ship; for bodies of your own run `orderhead diagnose` on each and "
             "`orderhead report` on the folder that holds them"
         )
-    run, chosen = baseline(plan, "diagnose", {}), plan.only or ORDERS
-    run = replace(run, images=min(run.images, MOST))
-    check_real(run.world, 2 * run.images)
-    orders = {name: replace(run.settings, order=name) for name in chosen}
-    random = replace(run.settings, order=BASELINE)
-    if dist.rank() == 0:
-        write_json(plan.out / "contents.json", BODIES)
-    for masks in BODIES:
-        body, out = f"fashion-{masks}", plan.out / masks
-        model = load_body(body).to(run.body.device)
-        execute(Diagnosis(out, body, model, orders, random, run.images, run.world))
+    base = baseline(plan, "diagnose", {})
+    base = replace(base, images=min(base.images, MOST))
+    check_real(base.world, 2 * base.images)
+    write_json(plan.out / "contents.json", {name: part.says for name, part in PARTS.items()})
+    for name, part in PARTS.items():
+        if orders := [order for order in part.orders if order in plan.only or not plan.only]:
+            _measure(replace(base, out=plan.out / name), part, orders)
     write_text(plan.out / "table.md", table(plan.out))
     return plan.out
 
 
+def _measure(base: Comparison, part: Part, orders: Sequence[str]) -> None:
+    """A diagnosis for each body, and what they found in one file."""
+    write_json(base.out / "contents.json", BODIES)
+    images = base.images if part.sampled else min(base.images, BITS_IMAGES)
+    each = {order: replace(base.settings, order=order) for order in orders}
+    random = replace(base.settings, order=BASELINE)
+    for masks in BODIES:
+        name, out = f"fashion-{masks}", base.out / masks
+        body = load_body(name).to(base.body.device)
+        execute(Diagnosis(out, name, body, each, random, images, base.world, sampled=part.sampled))
+    gather(base.out, BODIES)
+
+
 SHARES: Mapping[str, tuple[str, int]] = {
-    "gap_fd": ("Frechet distance minus random's", 2),
-    "bits_gap": ("bits of a real image minus random's", 1),
-    "bits_mismatch": ("of which contexts that the body handles worse", 1),
-    "bits_together": ("of which dependence that a step ignores", 1),
+    "gap_fd": ("Frechet distance minus random's on the same body", 2),
+    "bits_mismatch": ("Bits of a real image minus random's, one cell a step: contexts that the body handles worse", 1),
+    "bits_together": ("Bits of a real image minus random's, the rest: dependence that a step ignores", 1),
 }
 """What the table says of an order -> its heading and digits."""
 
 
 def table(out: Path) -> str:
     """Markdown: a block for each share, a row an order, a column a body; bold where the interval excludes 0."""
-    found = {masks: results.read(out / masks / "results.jsonl") for masks in BODIES}
+    found = {masks: _lines(out, masks) for masks in BODIES}
     lines = []
     for share, (title, digits) in SHARES.items():
         each = {masks: results.by_row(rows, share) for masks, rows in found.items()}
-        lines += [f"{title}, 95 % intervals", "", *_line("order", BODIES), *_line("---", ["---"] * len(BODIES))]
-        for order in next(iter(each.values())):
+        lines += [f"{title}.", "", *_line("order", BODIES), *_line("---", ["---"] * len(BODIES))]
+        for order in (order for order in ORDERS if any(order in rows for rows in each.values())):
             lines += _line(order, [_cell(rows.get(order), digits) for rows in each.values()])
         lines.append("")
     return "\n".join([*lines, *(f"- {masks}: {says}" for masks, says in BODIES.items()), ""])
+
+
+def _lines(out: Path, masks: str) -> list[Result]:
+    """Of both parts of a body; bits of an order that was sampled too are the same in both."""
+    paths = [out / part / masks / "results.jsonl" for part in PARTS]
+    return [line for path in paths if path.exists() for line in results.read(path)]
 
 
 def _line(name: str, cells: Iterable[str]) -> list[str]:

@@ -52,7 +52,10 @@ Statistics = Mapping[str, tuple[Statistic, np.ndarray]]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One run: a body, orders with their settings, images an arm, who judges them, and the folder that holds it all."""
+    """One run: a body, orders with their settings, images an arm, who judges them, and the folder that holds it all.
+
+    `sampled` False leaves out what images are sampled and judged for: bits of real images remain.
+    """
 
     out: Path
     body_name: str
@@ -62,6 +65,7 @@ class Diagnosis:
     images: int
     world: World
     given: Mapping[str, str] = field(default_factory=dict)
+    sampled: bool = True
 
     @cached_property
     def protocol(self) -> dict[str, Any]:
@@ -86,24 +90,26 @@ class Diagnosis:
 
     def metrics(self, order: str) -> list[str]:
         """The names of all its numbers."""
-        return [*map(self.metric, possible(self.orders[order])), *TOKENS, *BITS]
+        return [*map(self.metric, possible(self.orders[order])), *TOKENS, *BITS] if self.sampled else [*BITS]
 
     @property
     def description(self) -> dict[str, Any]:
         """What `run.json` says before anything is measured."""
         distance = "FID" if "fd" in self.world.judge.named else "Frechet distance"
-        families = [
-            (distance, 2, {self.metric(name): cause for name, cause in DISTANCE.items()}),
-            ("distance of a cell's tokens to real ones", 3, TOKENS),
-            (f"bits of a real image ({min(self.images, BITS_IMAGES)} images)", 1, BITS),
-        ]
+        families = [(f"bits of a real image ({min(self.images, BITS_IMAGES)} images)", 1, BITS)]
+        if self.sampled:
+            families = [
+                (distance, 2, {self.metric(name): cause for name, cause in DISTANCE.items()}),
+                ("distance of a cell's tokens to real ones", 3, TOKENS),
+                *families,
+            ]
         return {
             "study": "diagnose", "title": "Why an order wins or loses", "body": self.body_name,
             "grid": [self.body.grid.h, self.body.grid.w], "images": self.images, "classes": self.body.config.classes,
             "protocol": self.protocol, "given": dict(self.given),
             "orders": list(self.orders),
             "heads": {order: head_identity(settings) for order, settings in self.orders.items()},
-            "left_out": {order: left_out(settings) for order, settings in self.orders.items()},
+            "left_out": {order: left_out(s) if self.sampled else [] for order, s in self.orders.items()},
             "arms": {name: arm.random for name, arm in ARMS.items()},
             "families": [
                 {"unit": unit, "digits": digits, "causes": {m: [c.title, c.says] for m, c in causes.items()}}
@@ -127,16 +133,19 @@ def diagnose(
     images: int = 400,
     judging: Mapping[str, str] = MappingProxyType({}),
     tokenizer: str = "auto",
+    sampled: bool = True,
     **settings: Any,
 ) -> Path:
     """Take the gap of each order to random apart, and write all but the page into `out`.
 
-    Arguments as for `studies.compare.compare`. Run again in the same folder, it goes on where it stopped. ValueError
-    for an unknown name, a setting out of range, a source that does not fit, or real images whose classes are unknown
-    or fewer than `images`, and where `out` holds a run with other settings.
+    `sampled` False measures bits of real images alone: minutes for many orders. Other arguments as for
+    `studies.compare.compare`. Run again in the same folder, it goes on where it stopped. ValueError for an unknown
+    name, a setting out of range, a source that does not fit, or real images of unknown classes or too few of them,
+    and where `out` holds a run with other settings.
     """
     model = load_body(body).to(default_device())
     model.config = with_tokenizer(model.config, tokenizer)
+    images = images if sampled else min(images, BITS_IMAGES)
     if images < LEAST_IMAGES:
         raise ValueError(f"a diagnosis takes at least {LEAST_IMAGES} images an arm, got {images}")
     base = Settings(**settings)
@@ -145,7 +154,7 @@ def diagnose(
         raise ValueError("a diagnosis is of an order that is not random; name one (`orderhead list orders`)")
     given = {**judging, **({} if tokenizer == "auto" else {"tokenizer": tokenizer})}
     random = replace(base, order="random", head=None, rescore=1)
-    run = Diagnosis(Path(out), body, model, own, random, images, World.of(model.config, judging), given)
+    run = Diagnosis(Path(out), body, model, own, random, images, World.of(model.config, judging), given, sampled)
     return execute(run)
 
 
@@ -155,23 +164,24 @@ def execute(run: Diagnosis) -> Path:
         raise ValueError("a diagnosis runs in one process; start it without torchrun")
     for settings in (run.random, *run.orders.values()):
         settings.check(run.body)
-    check_real(run.world, 2 * run.images)  # as many again to compare with
+    check_real(run.world, 2 * run.images if run.sampled else run.images)  # as many again to compare with
     claim(run.out, run.description, "heads", ("orders", "left_out"))
     path = run.out / "results.jsonl"
     found = {(r.row, r.metric) for r in results.read(path)} if path.exists() else set()
     missing = [order for order in run.orders if not {(order, metric) for metric in run.metrics(order)} <= found]
-    if missing:
-        jury = Jury.of(run.world, run.images)
-        for order in missing:
-            results.append(path, _lines(run, order, jury))
+    jury = Jury.of(run.world, run.images) if missing and run.sampled else None
+    for order in missing:
+        results.append(path, _lines(run, order, jury))
     return run.out
 
 
-def _lines(run: Diagnosis, order: str, jury: Jury) -> list[Result]:
-    """Every number of an order: its shares in distance, in tokens, in bits."""
-    distances = _shares(possible(run.orders[order]), _distances(run, order, jury))
-    found = {run.metric(name): e for name, e in distances.items()}
-    found |= _shares(TOKENS, _tokens(run, order)) | _shares(BITS, _likelihoods(run, order))
+def _lines(run: Diagnosis, order: str, jury: Jury | None) -> list[Result]:
+    """Every number of an order: its shares in distance and in tokens, where a jury is given, and in bits."""
+    found: dict[str, Estimate] = {}
+    if jury is not None:
+        distances = _shares(possible(run.orders[order]), _distances(run, order, jury))
+        found |= {run.metric(name): e for name, e in distances.items()} | _shares(TOKENS, _tokens(run, order))
+    found |= _shares(BITS, _likelihoods(run, order))
     protocol = run.protocol | head_identity(run.orders[order])
     return [Result("diagnose", order, name, e.value, e.ci, e.n, protocol) for name, e in found.items()]
 
