@@ -1,6 +1,7 @@
 """Orders on bodies that differ in the masks of their training: the study, its table and its page."""
 
 import json
+import re
 
 import pytest
 from worlds import few_real_images, one_line
@@ -52,12 +53,12 @@ def test_orders_are_sampled_where_a_body_was_trained_on_them_and_else_cost_bits(
 
 def test_the_table_has_every_body_beside_each_order(done):
     table = (done / "table.md").read_text()
-    assert table.count("| order | published | uniform | ordered |") == 3
+    assert table.count("| order | published | uniform | ordered |") == 4
     gap = results.by_row(results.read(done / "images" / "ordered" / "results.jsonl"), "gap_fd")["raster"]
     row = next(line for line in table.splitlines() if line.startswith("| raster"))
     assert f"{gap.value:+.2f}" in row.split("|")[4]
     blocks = table.split("| order |")
-    assert ["| halton" in block for block in blocks[1:]] == [False, True, True]
+    assert ["| halton" in block for block in blocks[1:]] == [False, True, True, True]
 
 
 def test_the_page_has_a_grid_of_orders_by_bodies(done):
@@ -86,8 +87,30 @@ def test_it_goes_on_where_it_stopped(done, monkeypatch):
     [
         (["--only", "rastr"], "unknown order 'rastr'; did you mean 'raster'?"),
         (["--body", "fashion-uniform"], "three bodies that ship"),
+        (["--scale", "full", "--body", "fashion-uniform"], "three bodies that ship, at --scale mini"),
+        (["--scale", "full"], "three bodies that ship, at --scale mini"),
+        (["--images", "6000"], "this needs 12000 real images"),
     ],
 )
 def test_what_does_not_fit_is_told_in_one_line(words, says, tmp_path, capsys):
     assert main(["study", "contexts", *words, "--out", str(tmp_path / "out")]) == 2
     assert says in one_line(capsys.readouterr().err)
+
+
+def test_the_page_says_first_how_many_orders_lose_on_which_body(done, tmp_path):
+    """Intervals put by hand: one order loses on two bodies, and none on the third."""
+    for masks in BODIES:
+        folder = tmp_path / "out" / "images" / masks
+        folder.mkdir(parents=True)
+        for name in ("run.json", "results.jsonl"):
+            (folder / name).write_bytes((done / "images" / masks / name).read_bytes())
+        lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+        gap = next(line for line in lines if line["metric"] == "gap_fd")
+        gap |= {"value": 1.0, "ci": [-0.5 if masks == "ordered" else 0.5, 1.5]}
+        (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for name in ("contents.json", "images/contents.json", "images/results.jsonl"):
+        (tmp_path / "out" / name).write_bytes((done / name).read_bytes())
+    said = re.search(r"Orders that lose to random: .*?\.", build(tmp_path / "out").read_text())
+    assert said is not None
+    words = re.sub("<.*?>", "", said[0])
+    assert words == "Orders that lose to random: published 1 of 1, uniform 1 of 1, ordered 0 of 1."

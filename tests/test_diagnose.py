@@ -271,6 +271,8 @@ def test_bits_alone_are_those_of_the_whole_and_sample_nothing(home, out, tmp_pat
     assert _numbers(tmp_path / "bits") == {
         ("raster", metric): pytest.approx(whole["raster", metric]) for metric in BITS
     }
+    with pytest.raises(ValueError, match="holds a run with other settings"):  # its page would lose its distances
+        diagnosing.diagnose(out, orders=["raster"], sampled=False, **world)
     page = build(tmp_path / "bits").read_text()
     assert page.count('class="cause ') == len(BITS)
     assert page.count("<polyline") == 2
@@ -306,6 +308,7 @@ def test_damaged_pictures_and_curves_are_left_out(out):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["--bits", "--order", "raster", "--features", "clip"], "--bits judges no images; leave out --features"),
         (["--order", "random"], "a diagnosis is of an order that is not random"),
         (["--order", "rastr"], "unknown order 'rastr'; did you mean 'raster'"),
         (["--order", "raster", "--images", "3"], "at least 5 images an arm, got 3"),

@@ -4,10 +4,12 @@ import pytest
 import torch
 from scipy import stats
 
+from orderhead.body.mar import SIZES
 from orderhead.core.grid import Grid
 from orderhead.core.rng import generator, torch_generator
 from orderhead.orders.spatial import SPATIAL
 from orderhead.training import masks, recipes
+from orderhead.training.ground import Ground
 from orderhead.training.loop import Batch
 from orderhead.training.masks import MASKS, TRAINED_ORDERS
 
@@ -73,4 +75,16 @@ def test_a_recipe_trains_under_the_masks_of_its_name(name, monkeypatch):
     n, loss, _ = recipe.task(recipe.scales["smoke"])
     loss(recipe.build(), Batch(torch.arange(n), torch_generator(0)))
     assert asked == [8]
-    assert ("masks" in recipe.about) == (name != "published")  # runs from before there were others go on
+    assert recipe.about == ({} if name == "published" else {"masks": name})  # runs from before there were others go on
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_bodies_of_one_s_own_are_trained_under_them_too(name, monkeypatch):
+    row = recipes.RECIPES["latent-body" + ("" if name == "published" else f"-{name}")]
+    asked = []
+    monkeypatch.setitem(MASKS, name, lambda B, grid, rng: asked.append(B) or torch.ones(B, grid.L, dtype=torch.bool))
+    body = SIZES["tiny"]
+    n, loss, _ = row.task(torch.randn(8, 64, 4), torch.zeros(8, dtype=torch.long))
+    loss(row.build(body), Batch(torch.arange(n), torch_generator(0)))
+    assert asked == [8]
+    assert row.on(Ground()).about.get("masks", "published") == name

@@ -83,7 +83,8 @@ class SamplingDenoiser:
     def _time(self, t: int, device: torch.device) -> Tensor:
         """The embedding of a timestep, (1, W)."""
         if t not in self._times:
-            self._times[t] = self._time_embed(torch.tensor([t], device=device))
+            with torch.autocast(device.type, enabled=False):  # it is kept, for others too
+                self._times[t] = self._time_embed(torch.tensor([t], device=device))
         return self._times[t]
 
 
@@ -91,10 +92,15 @@ _KEPT: WeakKeyDictionary[DenoisingMLP, tuple[Hashable, SamplingDenoiser]] = Weak
 
 
 def denoiser_of(net: DenoisingMLP) -> SamplingDenoiser:
-    """A new one; on CUDA the last one, while torch knows of no change to the weights: recordings are kept with it."""
-    weights = tuple((p.data_ptr(), p._version, p.dtype) for p in net.parameters())
-    if net.cond_embed.weight.device.type != "cuda":
+    """A new one; on CUDA that of the last call unless the weights have changed, for the sake of what is kept with it.
+
+    Weights that are written through `.data`, or by a fused optimizer, do not count as changed.
+    """
+    parameters = list(net.parameters())
+    if parameters[0].device.type != "cuda" or any(p.is_inference() for p in parameters):
+        _KEPT.pop(net, None)
         return SamplingDenoiser(net)
+    weights = tuple((p.data_ptr(), p._version, p.dtype) for p in parameters)
     if net not in _KEPT or _KEPT[net][0] != weights:
         _KEPT[net] = weights, SamplingDenoiser(net)
     return _KEPT[net][1]

@@ -243,7 +243,7 @@ def diagnose(
         body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
         order: One name from `orderhead list orders`, or several; their random runs are shared.
         images: Images a run, 400 where this is left out; there are seven runs an order, and three of random.
-        bits: Only bits of real images: nothing is sampled or judged, an order takes minutes.
+        bits: Only bits of at most 128 real images: nothing is sampled or judged, an order takes a minute or two.
         tokenizer: What turns tokens into images: a name, a folder, or a hub id; auto is the body's.
         out: Folder for results.jsonl, samples and report.html.
     """
@@ -254,6 +254,8 @@ def diagnose(
     chosen = {} if images is None else {"images": images}
     sampling.check(split(order))
     settings = sampling.fields(body, body_config(body))
+    if bits and (judges := [f"--{name}" for name in judging.given() if name != "real"]):
+        raise ValueError(f"--bits judges no images; leave out {' and '.join(judges)}")
     given = {"judging": judging.given(), "tokenizer": tokenizer, "sampled": not bits}
     run(out, body=body, orders=split(order), **given, **chosen, **settings)
     wrote(build(out))

@@ -17,17 +17,19 @@ def default_device() -> torch.device:
 
 
 def device_name() -> str:
-    """What a table calls it: the GPU's name, or cpu."""
+    """What a table calls it: the name of the CUDA device, else cpu or mps."""
     device = default_device()
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 @contextmanager
 def tensor_cores(device: torch.device) -> Iterator[None]:
-    """On CUDA, products of float32 matrices in TF32 (10 bits of mantissa): for training, several times faster."""
+    """On CUDA, products of float32 matrices in TF32 (10 bits of mantissa): for training."""
+    if device.type != "cuda":
+        yield
+        return
     before = torch.get_float32_matmul_precision()
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision("high")
     try:
         yield
     finally:

@@ -82,7 +82,8 @@ def torch_generator(seed: int, *what: int, device: torch.device | str = "cpu") -
 class Randomness(Protocol):
     """What a sampler draws from. `draw` 0 is a cell's starting noise, k >= 1 the noise of its k-th denoising step.
 
-    `replayable`: it is hashable, and its noise is a function of the arguments, computed where those are.
+    `replayable`: it is hashable, and its noise a function of the arguments, computed where those are without waiting: a
+    graph of kernels can hold it.
     """
 
     replayable: ClassVar[bool]

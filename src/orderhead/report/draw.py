@@ -55,10 +55,10 @@ def forest_scale(intervals: Iterable[tuple[float, float]]) -> Scale:
 
 
 def forest_row(value: float, ci: tuple[float, float], verdict: str, scale: Scale, label: str) -> str:
-    """A dot at the value, a whisker over the interval, an arrow where it leaves the scale, a line at zero."""
+    """A dot at the value, if that is on the scale, a whisker, an arrow where it leaves the scale, a line at zero."""
     width, height = FOREST
-    y, (lo, hi) = height / 2, ci
-    arrow = ""
+    y, (lo, hi), arrow = height / 2, ci, ""
+    dot = f'<circle cx="{scale(value)}" cy="{y}" r="4.5"/>' if scale.lo <= value <= scale.hi else ""
     if hi > scale.hi:
         arrow = f'<path d="M{width - 7} {y - 4}l6 4l-6 4z"/>'
     elif lo < scale.lo:
@@ -67,8 +67,7 @@ def forest_row(value: float, ci: tuple[float, float], verdict: str, scale: Scale
         f'<svg class="forest {_class(verdict)}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img" aria-label="{escape(label)}"><title>{escape(label)}</title>'
         f'<line class="zero" x1="{scale(0)}" x2="{scale(0)}" y1="0" y2="{height}"/>'
-        f'<line class="whisker" x1="{scale(lo)}" x2="{scale(hi)}" y1="{y}" y2="{y}"/>{arrow}'
-        f'<circle cx="{scale(value)}" cy="{y}" r="4.5"/></svg>'
+        f'<line class="whisker" x1="{scale(lo)}" x2="{scale(hi)}" y1="{y}" y2="{y}"/>{arrow}{dot}</svg>'
     )
 
 

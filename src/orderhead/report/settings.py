@@ -18,16 +18,20 @@ Gaps = Mapping[tuple[str, str], Result]
 
 @dataclass(frozen=True)
 class Figure:
-    """What a grid shows: a metric that is a difference to random, what it is, and the digits of its values."""
+    """What a grid shows: a metric that is a difference to random, what it is, its digits, and how to read it."""
 
     metric: str
     says: str
     digits: int
+    note: str = ""
 
 
 FIGURES = (
     Figure(
-        "fd_minus_random", "Frechet distance minus that of random order under the same setting, on the same noise", 2
+        "fd_minus_random",
+        "Frechet distance minus that of random order under the same setting, on the same noise",
+        2,
+        "An order that loses in every column does not lose by that setting.",
     ),
     Figure("gap_fd", "Frechet distance minus that of random order on the same body, on the same noise", 2),
     Figure(
@@ -37,7 +41,7 @@ FIGURES = (
         1,
     ),
 )
-"""A folder's runs have the first, or the two others."""
+"""A folder's comparisons have the first; its diagnoses have the others, or the last."""
 
 
 def section(name: str, runs: Mapping[str, Sequence[Result]], says: Mapping[str, str]) -> str:
@@ -45,32 +49,49 @@ def section(name: str, runs: Mapping[str, Sequence[Result]], says: Mapping[str, 
 
     `runs`: setting -> its results; orders stand by their gap in the first of them. `says`: setting -> what it is.
     """
-    grids = [grid for figure in FIGURES if (grid := _grid(f"{name}-{figure.metric}", figure, runs, says))]
+    grids = [grid for figure in FIGURES if (grid := _grid(f"{name}-{figure.metric}", figure, runs))]
     if not grids:
         return ""
     key = re.sub(r"\W+", "-", name)
     return (
         f'<section id="{key}" class="part" aria-labelledby="{key}-h">'
         f'<h2 id="{key}-h">{escape(name)}: the same orders, setting by setting</h2>'
-        f"<p>An order that loses in every column does not lose by that setting.</p>{''.join(grids)}</section>"
+        f"{_said(list(runs), says)}"
+        f"{''.join(grids)}</section>"
     )
 
 
-def _grid(name: str, figure: Figure, runs: Mapping[str, Sequence[Result]], says: Mapping[str, str]) -> str:
+def answer(runs: Mapping[str, Sequence[Result]]) -> str:
+    """How many orders lose to random under each setting, at 95 % each; empty where `section` is."""
+    for figure in FIGURES if section("", runs, {}) else ():
+        found = {name: [r for _, r in _gaps(lines, figure)] for name, lines in runs.items()}
+        parts = [
+            f"{escape(name).replace('_', ' ')} {_losers(gaps)} of {len(gaps)}" for name, gaps in found.items() if gaps
+        ]
+        if parts:
+            return f"Orders that lose to random: {', '.join(parts)}."
+    return ""
+
+
+def _losers(gaps: Sequence[Result]) -> str:
+    lose = sum(r.ci is not None and r.ci[0] > 0 for r in gaps)
+    return f'<em class="{"worse" if lose else "open"}">{lose}</em>'
+
+
+def _grid(name: str, figure: Figure, runs: Mapping[str, Sequence[Result]]) -> str:
     gaps = {(order, setting): found for setting, lines in runs.items() for order, found in _gaps(lines, figure)}
-    columns = Counter(order for order, _ in gaps)
-    orders = [order for order, count in columns.items() if count > 1]
+    orders = [order for order, count in Counter(order for order, _ in gaps).items() if count > 1]
     if not orders:
         return ""
     gaps = {(order, setting): found for (order, setting), found in gaps.items() if order in orders}
     settings = [setting for setting in runs if any((order, setting) in gaps for order in orders)]
     saved = ([*cell, found.value, *(found.ci or ()), found.n] for cell, found in gaps.items())
+    columns = ("order", "setting", figure.metric, "lo", "hi", "images")
     return (
-        f"<p>{escape(figure.says)}; 95 % intervals.</p>"
+        f"<p>{escape(figure.says)}; 95 % intervals. {escape(figure.note)}</p>"
         f'<div class="scroll" role="region" aria-label="{escape(figure.metric)} by setting" tabindex="0">'
         f'<table class="bysetting">{_head(settings, gaps)}<tbody>{_body(orders, settings, gaps, figure.digits)}</tbody>'
-        f"</table></div>{_said(settings, says)}"
-        f"<p>{markup.csv_link(name, ('order', 'setting', figure.metric, 'lo', 'hi', 'images'), saved)}</p>"
+        f"</table></div><p>{markup.csv_link(name, columns, saved)}</p>"
     )
 
 
@@ -87,7 +108,7 @@ def _head(settings: list[str], gaps: Gaps) -> str:
 
 def _said(settings: list[str], says: Mapping[str, str]) -> str:
     items = "".join(f"<li>{escape(s).replace('_', ' ')}: {escape(says[s])}</li>" for s in settings if says.get(s))
-    return f'<ul class="aside">{items}</ul>'
+    return f'<ul class="aside">{items}</ul>' if items else ""
 
 
 def _scale(gaps: Gaps) -> draw.Scale:

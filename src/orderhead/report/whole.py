@@ -54,7 +54,9 @@ def is_one(folder: Path) -> bool:
 def render(folder: Path) -> str:
     """The page as text. Runs that say nothing yet are left out, with a note."""
     sections, waiting, runs = {}, [], runs_in(folder)
-    grids = {parent: _settings(parent, runs) for parent in dict.fromkeys(run.parent for run in runs)}
+    beside = {parent: _beside(parent, runs) for parent in dict.fromkeys(run.parent for run in runs)}
+    grids = {parent: settings.section(parent.name, each, contents(parent)) for parent, each in beside.items()}
+    lost = next(filter(None, map(settings.answer, beside.values())), "")
     for run in runs:
         name = run.relative_to(folder).as_posix()
         try:
@@ -71,25 +73,23 @@ def render(folder: Path) -> str:
         data='{"orders":[]}',
         title=escape(f"The study: {folder.name}"),
         kicker=f"The study <span>{len(runs) - len(waiting)} comparisons</span>",
-        answer=_answer(found, len(runs) - len(waiting)),
+        answer=_answer(found, lost or f"{len(runs) - len(waiting)} comparisons, one under the other."),
         below="<p>Each part has a page of its own beside this one, with all pictures; the links lead there.</p>",
         notes=f'<ul class="notes" role="note">{notes}</ul>' if notes else "",
         footer="orderhead",
     )
 
 
-def _settings(parent: Path, runs: list[Path]) -> str:
-    """What one study measured under several settings, beside each other; nothing where its parts are not said to be."""
-    if not (says := contents(parent)):
-        return ""
+def _beside(parent: Path, runs: list[Path]) -> dict[str, list[results.Result]]:
+    """Setting -> what one study measured under it; nothing where the folder does not say what its parts are."""
+    if not contents(parent):
+        return {}
     found = {}
     for run in runs:
         with suppress(ValueError):  # told where its own section would be
             if run.parent == parent and (lines := results.read(run / "results.jsonl")):
                 found[run.name] = lines
-    if len({line.study for lines in found.values() for line in lines}) != 1:
-        return ""
-    return settings.section(parent.name, found, says)
+    return found if len({line.study for lines in found.values() for line in lines}) == 1 else {}
 
 
 def _findings(path: Path) -> list[dict[str, str]]:
@@ -102,9 +102,9 @@ def _findings(path: Path) -> list[dict[str, str]]:
     return [r for r in usable if isinstance(r, dict) and all(isinstance(r.get(k), str) for k in fields)]
 
 
-def _answer(found: list[dict[str, str]], sections: int) -> str:
+def _answer(found: list[dict[str, str]], otherwise: str) -> str:
     if not found:
-        return f"{sections} comparisons, one under the other."
+        return otherwise
     counts, unmeasured = Counter(r["verdict"] for r in found), sum(r["numbers"] == NOTHING for r in found)
     parts = [f'<em class="{kind}">{counts[v]} {said}</em>' for v, (said, kind) in KINDS.items() if counts[v]]
     rest = f", {unmeasured} of them because nothing of theirs is measured" if unmeasured else ""

@@ -1,9 +1,9 @@
 """Is it the training that makes orders lose? Orders taken apart on bodies that differ in the masks of their training.
 
 A body of MAR's masks has never seen more than 30 % of an image, and hardly ever a context that an order would give it.
-Three bodies that ship saw as many images each (`orderhead train fashion-body...`): under MAR's masks, under random
-masks of any ratio, and half of the time in the contexts of three orders themselves. What these orders lose on the last
-of them is no lack of training. What they and others cost in bits of real images says how far it reaches.
+Three bodies that ship saw as many images each (`orderhead train fashion-body... --scale full`): under MAR's masks,
+under random masks of any ratio, and half of the time in the contexts of three orders themselves. What these orders lose
+on the last of them is no lack of training. What they and others cost in bits of real images says how far it reaches.
 
 OUT/images/MASKS/ (a diagnosis of the three orders), OUT/bits/MASKS/ (bits of many) -> OUT/PART/results.jsonl,
 OUT/table.md. Run again, it goes on where it stopped.
@@ -20,6 +20,7 @@ from orderhead.core import results
 from orderhead.core.files import write_json, write_text
 from orderhead.core.names import lookup
 from orderhead.core.results import Result
+from orderhead.studies.causes import BITS
 from orderhead.studies.compare import BASELINE, Comparison
 from orderhead.studies.diagnose import BITS_IMAGES, Diagnosis, execute
 from orderhead.studies.gaps import gather
@@ -40,8 +41,6 @@ ORDERS = (
     "center_perturbed",
 )  # fmt: skip
 """Whose bits are taken; images are sampled under the first three alone."""
-
-MOST = 5000  # images an arm, at any scale
 
 
 @dataclass(frozen=True)
@@ -66,18 +65,18 @@ def contexts(plan: Plan) -> Path:
     """
     for name in plan.only:
         lookup("order", name, dict.fromkeys(ORDERS))
-    if plan.ground is not None or plan.models is not None:
+    if plan.scale == "full" or plan.ground is not None or plan.models is not None:
         raise ValueError(
-            "contexts is about three bodies that ship; for bodies of your own run `orderhead diagnose` on each and "
-            "`orderhead report` on the folder that holds them"
+            "contexts is about three bodies that ship, at --scale mini; for bodies of your own run `orderhead "
+            "diagnose` on each and `orderhead report` on the folder that holds them"
         )
     base = baseline(plan, "diagnose", {})
-    base = replace(base, images=min(base.images, MOST))
     check_real(base.world, 2 * base.images)
-    write_json(plan.out / "contents.json", {name: part.says for name, part in PARTS.items()})
-    for name, part in PARTS.items():
-        if orders := [order for order in part.orders if order in plan.only or not plan.only]:
-            _measure(replace(base, out=plan.out / name), part, orders)
+    chosen = {name: [o for o in part.orders if o in plan.only or not plan.only] for name, part in PARTS.items()}
+    write_json(plan.out / "contents.json", {name: PARTS[name].says for name, orders in chosen.items() if orders})
+    for name, orders in chosen.items():
+        if orders:
+            _measure(replace(base, out=plan.out / name), PARTS[name], orders)
     write_text(plan.out / "table.md", table(plan.out))
     return plan.out
 
@@ -97,8 +96,7 @@ def _measure(base: Comparison, part: Part, orders: Sequence[str]) -> None:
 
 SHARES: Mapping[str, tuple[str, int]] = {
     "gap_fd": ("Frechet distance minus random's on the same body", 2),
-    "bits_mismatch": ("Bits of a real image minus random's, one cell a step: contexts that the body handles worse", 1),
-    "bits_together": ("Bits of a real image minus random's, the rest: dependence that a step ignores", 1),
+    **{share: (f"Bits of a real image minus random's: {BITS[share].title}", 1) for share in BITS},
 }
 """What the table says of an order -> its heading and digits."""
 

@@ -70,9 +70,10 @@ class Diagnosis:
     @cached_property
     def protocol(self) -> dict[str, Any]:
         """Everything that changes a number of any order, as JSON gives it back."""
-        own = ("order", "head", "rescore")
-        judge = {name: which for name, which in self.world.identity.items() if name != "classifier"}
-        return common_protocol(self.body_name, self.body, self.images, self.random, own) | judge
+        common = common_protocol(self.body_name, self.body, self.images, self.random, ("order", "head", "rescore"))
+        if not self.sampled:
+            return common | {"real": self.world.identity["real"], "bits": "alone"}
+        return common | {name: which for name, which in self.world.identity.items() if name != "classifier"}
 
     @cached_property
     def real_NLC(self) -> Tensor:

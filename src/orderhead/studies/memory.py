@@ -11,8 +11,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-CPU = torch.device("cpu")
-
 
 class _Held(TorchDispatchMode):
     """Adds up the storages that are alive among those that were made under it."""
@@ -47,16 +45,11 @@ def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def peak(work: Callable[[], object], device: torch.device = CPU) -> int:
-    """The most bytes that tensors made by `work` take at one time; on CUDA by its allocator, graphs included.
+def peak(work: Callable[[], object]) -> int:
+    """The most bytes that tensors made by `work` take at one time, without what one operation needs for itself.
 
-    Elsewhere without what one operation needs for itself.
+    What a CUDA graph holds is not seen.
     """
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        work()
-        return torch.cuda.max_memory_allocated(device) - before
     with _Held() as held:
         work()
     return held.peak

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,17 +66,21 @@ def ground_body(ground: Ground) -> MAR:
 
 @dataclass(frozen=True)
 class GroundRecipe:
-    """A model of a ground's tokens: `build` makes it for a body's sizes, `task` gives what a `Recipe`'s does."""
+    """A model of a ground's tokens: `build` makes it for a body's sizes, `task` gives what a `Recipe`'s does.
+
+    `about` as in `Recipe`, beside what the ground decides.
+    """
 
     summary: str
     build: Callable[[MARConfig], nn.Module]
     task: Callable[[Tokens, Tensor], tuple[int, Loss, Evaluation | None]]
     scales: Mapping[str, LoopConfig]
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def on(self, ground: Ground) -> Recipe:
         """The recipe on a ground. ValueError where the ground's body or tokenizer is not here."""
         body = ground_config(ground)
-        about = {"images": ground.images, "body": asdict(body)}
+        about = {**self.about, "images": ground.images, "body": asdict(body)}
         about |= {"tokenizer_weights": fingerprint(load_tokenizer(body.tokenizer))}
         return Recipe(
             self.summary, lambda: self.build(body), lambda config: self.task(*image_tokens(ground.images, body)),

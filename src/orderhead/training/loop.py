@@ -158,7 +158,8 @@ def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
 
 
 def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    get_ema_multi_avg_fn(decay)(list(ema.parameters()), list(model.parameters()), 0)
+    average = get_ema_multi_avg_fn(decay)  # all tensors in one call
+    average(list(ema.parameters()), list(model.parameters()), 0)
     for averaged, current in zip(ema.buffers(), model.buffers(), strict=True):
         averaged.copy_(current)
 

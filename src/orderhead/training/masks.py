@@ -1,6 +1,6 @@
 """Which cells are hidden from a model in training: MAR's own masks, and masks that show what MAR's never do.
 
-Legend: B batch, L cells, M masked cells.
+Legend: B batch, L cells, K orders.
 """
 
 from __future__ import annotations

@@ -1,0 +1,92 @@
+"""What is recorded, when, and for how long; a recording is a stand-in here, graphs themselves are tests of the GPU."""
+
+import gc
+
+import pytest
+import torch
+
+from orderhead.sampling import replay
+
+
+class Owner:
+    pass
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """The shapes that were recorded, in order; recordings compute as their function does."""
+    made = []
+
+    class Recording:
+        @classmethod
+        def of(cls, function, inputs):
+            made.append(tuple(inputs[0].shape))
+            return lambda given: function(*given)
+
+    monkeypatch.setattr(replay, "_Recording", Recording)
+    monkeypatch.setattr(replay, "_recordable", lambda device: True)
+    return made
+
+
+def times(factor, x):
+    return factor * x
+
+
+def ask(owner, n, factor=2):
+    x = torch.arange(float(n))
+    assert torch.equal(replay.replayed(owner, times, (factor,), x), factor * x)
+
+
+def test_the_second_time_is_recorded_and_the_third_replayed(recorded):
+    owner = Owner()
+    for _ in range(4):
+        ask(owner, 3)
+    assert recorded == [(3,)]
+    ask(owner, 3, factor=5)
+    ask(owner, 5)
+    assert recorded == [(3,)]  # another argument, another shape: asked once
+    ask(Owner(), 3)
+    assert recorded == [(3,)]  # another owner
+    ask(owner, 3, factor=5)
+    ask(owner, 5)
+    assert recorded == [(3,), (3,), (5,)]
+
+
+def test_no_more_than_so_many_are_kept_and_the_oldest_goes_first(recorded, monkeypatch):
+    monkeypatch.setattr(replay, "MOST", 3)
+    owner = Owner()
+    for n in (1, 2, 3, 1, 2, 3, 1, 4, 4):  # 4 takes the place of 2, which was not used for longest
+        ask(owner, n)
+    kept = replay._KEPT[owner].recordings
+    assert [key[1][0][0] for key in kept] == [3, 1, 4]
+    for n in range(20):
+        ask(owner, n)
+        assert len(kept) <= 3
+
+
+def test_what_failed_the_first_time_was_not_asked(recorded):
+    owner, x = Owner(), torch.zeros(3)
+
+    def broken(factor, x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replay.replayed(owner, broken, (2,), x)
+    ask(owner, 3)
+    assert not recorded
+
+
+def test_nothing_is_kept_of_an_owner_that_is_gone(recorded):
+    owner = Owner()
+    ask(owner, 3)
+    before = len(replay._KEPT)
+    del owner
+    gc.collect()
+    assert len(replay._KEPT) == before - 1
+
+
+def test_off_cuda_everything_is_computed():
+    owner = Owner()
+    for _ in range(3):
+        ask(owner, 3)
+    assert owner not in replay._KEPT
