@@ -5,6 +5,7 @@ import torch
 from worlds import tiny_body
 
 from orderhead.body.load import load_body, load_tokenizer
+from orderhead.cli import main
 from orderhead.core import assets
 from orderhead.core.checkpoint import save_tensors
 from orderhead.data import fashion
@@ -13,6 +14,7 @@ from orderhead.oracles.load import load_classifier
 from orderhead.orders.head import load_head
 from orderhead.sampling import sample
 from orderhead.training import evaluations, recipes
+from orderhead.training.masks import MASKS
 
 MODELS = {"bodies": load_body, "tokenizers": load_tokenizer, "classifiers": load_classifier, "metrics": load_judge}
 
@@ -22,19 +24,31 @@ def real():
     return fashion.test_set()
 
 
-def test_everything_that_ships_is_under_20_mb():
+def test_everything_that_ships_is_small():
     files = [path for path in assets.root().rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 20e6
+    assert sum(path.stat().st_size for path in files) < 35e6
+    assert max(path.stat().st_size for path in files) < 5e6
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".md", ".gz"}
 
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_each_model_loads_by_name_and_has_a_card(kind):
-    assert assets.shipped(kind) == ["fashion"]
-    assert not MODELS[kind]("fashion").training
-    card = (assets.root() / kind / "fashion/README.md").read_text()
-    for word in ("Fashion-MNIST", "images seen", "minutes", "loss", "orderhead train", "MIT"):
-        assert word in card, word
+    others = [f"fashion-{masks}" for masks in sorted(MASKS)] if kind == "bodies" else []
+    assert assets.shipped(kind) == ["fashion", *others]
+    for name in assets.shipped(kind):
+        assert not MODELS[kind](name).training
+        card = (assets.root() / kind / name / "README.md").read_text()
+        for word in ("Fashion-MNIST", "images seen", "minutes", "loss", "orderhead train", "MIT"):
+            assert word in card, word
+
+
+def test_bodies_are_listed_with_what_their_cards_say_first(capsys):
+    assert main(["list", "bodies"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    for name, line in zip(assets.shipped("bodies"), listed, strict=True):
+        title = (assets.root() / "bodies" / name / "README.md").read_text().splitlines()[0]
+        assert title.startswith(f"# Body `{name}`: ")
+        assert line.endswith(title.partition(": ")[2])
 
 
 def test_each_head_fits_the_body_and_has_a_card():

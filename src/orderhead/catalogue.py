@@ -15,7 +15,9 @@ def _bodies() -> Iterator[tuple[str, str]]:
     for name in shipped("bodies"):
         config = read_json(root() / "bodies" / name / "config.json")
         config = config.get("config", config)
-        yield name, f"MAR, {config['grid_h']} x {config['grid_w']} cells, {config['classes']} classes"
+        card = (root() / "bodies" / name / "README.md").read_text(encoding="utf-8")
+        sizes = f"{config['grid_h']} x {config['grid_w']} cells, {config['classes']} classes"
+        yield name, f"MAR, {sizes}; {card.splitlines()[0].partition(': ')[2]}"
 
 
 def _orders() -> Iterator[tuple[str, str]]:
