@@ -2,15 +2,18 @@
 
 import json
 import re
+from functools import partial
 
 import pytest
-from worlds import few_real_images, one_line
+from worlds import fashion_body, few_real_images, one_line
 
+from orderhead.body.load import load_body
 from orderhead.cli import main
 from orderhead.core import results
 from orderhead.core.assets import shipped
 from orderhead.data import fashion
 from orderhead.report import build
+from orderhead.sampling.bits import image_bits
 from orderhead.studies import contexts, diagnose
 from orderhead.studies.causes import BITS
 from orderhead.studies.contexts import BODIES, ORDERS, PARTS
@@ -21,15 +24,19 @@ ONLY = "raster,halton"  # one that is sampled and one that is not
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """The study on the bodies that ship, with few images of few steps."""
+    """The study with a small untrained body for each of those that ship, and few images of few steps."""
     home = tmp_path_factory.mktemp("contexts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ORDERHEAD_CACHE", str(home / "cache"))
         patch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
         patch.setattr(diagnose, "BITS_IMAGES", 5)
+        patch.setattr(diagnose, "image_bits", partial(image_bits, levels=4))
         patch.setattr(contexts, "BITS_IMAGES", 5)
         few_real_images()
+        body, asked = fashion_body(home), []
+        patch.setattr(contexts, "load_body", lambda name: asked.append(name) or load_body(str(body)))
         main(["study", "contexts", "--scale", "smoke", "--only", ONLY, "--out", str(home / "out")])
+        assert asked == 2 * [f"fashion-{masks}" for masks in BODIES]
     return home / "out"
 
 
@@ -77,6 +84,7 @@ def test_it_goes_on_where_it_stopped(done, monkeypatch):
     monkeypatch.setattr(diagnose, "_lines", None)
     monkeypatch.setattr(contexts, "BITS_IMAGES", 5)
     monkeypatch.setattr("orderhead.data.fashion.test_set", fashion.test_set)
+    monkeypatch.setattr(contexts, "load_body", lambda name: load_body(str(done.parent / "body")))
     few_real_images()
     main(["study", "contexts", "--scale", "smoke", "--only", ONLY, "--out", str(done)])
     assert {path: path.read_bytes() for path in done.rglob("results.jsonl")} == before
