@@ -34,6 +34,7 @@ from orderhead.training.heads import HeadRecipe, untrained_head
 
 RANDOM, PUBLISHED = "random", "published"
 MODES = ("fast", "semifast-8", "slow")
+WARM_UPS = {"cuda": 2}  # rounds that do not count: kernels are loaded in the first, graphs recorded by the second
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COLUMNS = (
     "mode", "ratio", "least", "greatest", "rounds", "inside", "error", "own_error", "flops", "memory", "body", "steps",
@@ -92,9 +93,7 @@ def measure(
     if checkout:
         published = reference.load(checkout, body, setting.denoise_steps)
         runs[PUBLISHED] = partial(reference.sample, published, setting.settings, labels_B, dtype=DTYPES[setting.dtype])
-    for _ in range(
-        2 if body.device.type == "cuda" else 0
-    ):  # kernels are loaded in the first, graphs recorded by the second
+    for _ in range(WARM_UPS.get(body.device.type, 0)):
         together(runs, body.device)
     found = _rounds(runs, heads, rounds, body.device, setting.steps)
     rows = [_row(mode, found, setting) | _head(mode, found) for mode in modes]
