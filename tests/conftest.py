@@ -15,7 +15,6 @@ from worlds import fashion_body, few_real_images, inception_weights, one_line
 from orderhead.body import MAR, official
 from orderhead.cli import main
 from orderhead.core.rng import torch_generator
-from orderhead.data import fashion
 from orderhead.report import build
 from orderhead.studies.plan import SCALES, Scale
 from orderhead.training.ground import Ground
@@ -74,6 +73,5 @@ def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
     monkeypatch.setenv("ORDERHEAD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("orderhead.training.head_recipes.image_tokens", lambda *a: (tokens, torch.arange(48) % 10))
     monkeypatch.setitem(SCALES, "smoke", Scale("smoke", 10, {"steps": 8, "denoise_steps": 2, "cfg_scale": 2.0}))
-    monkeypatch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
-    few_real_images()
+    few_real_images(monkeypatch)
     return Ground(body=str(fashion_body(tmp_path)))

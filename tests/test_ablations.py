@@ -10,7 +10,6 @@ from scipy.stats import spearmanr
 from worlds import bare_body, fashion_body, few_real_images
 
 from orderhead.core.rng import torch_generator
-from orderhead.data import fashion
 from orderhead.orders.head import load_head
 from orderhead.orders.policy import Given
 from orderhead.sampling import stream
@@ -35,8 +34,7 @@ def done(tmp_path_factory) -> Plan:
         patch.setattr("orderhead.training.head_recipes.image_tokens", lambda *a: (tokens, torch.arange(48) % 10))
         patch.setitem(SCALES, "smoke", Scale("smoke", 20, {"steps": 8, "denoise_steps": 2, "cfg_scale": 2.0}))
         patch.setitem(section4.ORACLES, "marginal", lambda cells: {"draws": 6})  # type: ignore[index]
-        patch.setattr("orderhead.data.fashion.test_set", fashion.test_set)
-        few_real_images()
+        few_real_images(patch)
         plan = Plan(folder / "out", "smoke", ONLY, Ground(body=str(fashion_body(folder))))
         section4.ablations(plan)
         before = (plan.out / "results.jsonl").read_bytes()

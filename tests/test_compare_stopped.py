@@ -16,7 +16,6 @@ from worlds import fashion_body, few_real_images
 
 from orderhead.cli import main
 from orderhead.core import results
-from orderhead.data import fashion as data
 
 ORDERS = ("random", "raster", "halton")
 
@@ -29,10 +28,9 @@ def _compare(body: str, out: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def fashion(tmp_path_factory: pytest.TempPathFactory) -> Iterable[str]:
     """A body for `compare`, which measures against few real images while this lasts."""
-    before = data.test_set
-    few_real_images()
-    yield str(fashion_body(tmp_path_factory.mktemp("fashion")))
-    data.test_set = before
+    with pytest.MonkeyPatch.context() as patch:
+        few_real_images(patch)
+        yield str(fashion_body(tmp_path_factory.mktemp("fashion")))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +60,8 @@ def test_ctrl_c_while_sampling(fashion: str, uninterrupted: dict[tuple[str, str]
     """A real SIGINT to a real process, once its first images are written."""
     out = tmp_path / "out"
     code = (
-        "import signal, sys, worlds; from orderhead.cli import main; worlds.few_real_images(); "
+        "import pytest, signal, sys, worlds; from orderhead.cli import main; "
+        "worlds.few_real_images(pytest.MonkeyPatch()); "
         "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a job in the background inherits a deaf one
         "sys.exit(main(sys.argv[1:]))"
     )

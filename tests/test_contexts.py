@@ -11,7 +11,6 @@ from orderhead.body.load import load_body
 from orderhead.cli import main
 from orderhead.core import results
 from orderhead.core.assets import shipped
-from orderhead.data import fashion
 from orderhead.report import build
 from orderhead.sampling.bits import image_bits
 from orderhead.studies import contexts, diagnose
@@ -28,11 +27,10 @@ def done(tmp_path_factory):
     home = tmp_path_factory.mktemp("contexts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ORDERHEAD_CACHE", str(home / "cache"))
-        patch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
         patch.setattr(diagnose, "BITS_IMAGES", 5)
         patch.setattr(diagnose, "image_bits", partial(image_bits, levels=4))
         patch.setattr(contexts, "BITS_IMAGES", 5)
-        few_real_images()
+        few_real_images(patch)
         body, asked = fashion_body(home), []
         patch.setattr(contexts, "load_body", lambda name: asked.append(name) or load_body(str(body)))
         main(["study", "contexts", "--scale", "smoke", "--only", ONLY, "--out", str(home / "out")])
@@ -83,9 +81,8 @@ def test_it_goes_on_where_it_stopped(done, monkeypatch):
     before = {path: path.read_bytes() for path in done.rglob("results.jsonl")}
     monkeypatch.setattr(diagnose, "_lines", None)
     monkeypatch.setattr(contexts, "BITS_IMAGES", 5)
-    monkeypatch.setattr("orderhead.data.fashion.test_set", fashion.test_set)
     monkeypatch.setattr(contexts, "load_body", lambda name: load_body(str(done.parent / "body")))
-    few_real_images()
+    few_real_images(monkeypatch)
     main(["study", "contexts", "--scale", "smoke", "--only", ONLY, "--out", str(done)])
     assert {path: path.read_bytes() for path in done.rglob("results.jsonl")} == before
 

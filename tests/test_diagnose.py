@@ -18,7 +18,6 @@ from orderhead.cli import main
 from orderhead.core.checkpoint import save_model
 from orderhead.core.grid import Grid
 from orderhead.core.rng import Paired, torch_generator
-from orderhead.data import fashion
 from orderhead.metrics.intervals import contrast, paired
 from orderhead.metrics.statistic import Statistic
 from orderhead.metrics.tokens import token_distance
@@ -210,8 +209,7 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ORDERHEAD_CACHE", str(home / "cache"))
-        patch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
-        few_real_images()
+        few_real_images(patch)
         fashion_body(home)
         diagnosing.diagnose(home / "out", orders=["raster"], **_settings(home))
         yield home

@@ -15,7 +15,6 @@ from orderhead.body.mar import SIZES
 from orderhead.core import results
 from orderhead.core.checkpoint import load_tensors
 from orderhead.core.rng import torch_generator
-from orderhead.data import fashion
 from orderhead.data.latents import fingerprint
 from orderhead.report import build
 from orderhead.studies import beside, epochs, rounds
@@ -44,8 +43,7 @@ def ground(tmp_path_factory) -> Iterator[Ground]:
         for module in ("head_recipes", "ground"):
             patch.setattr(f"orderhead.training.{module}.image_tokens", lambda *a: (TOKENS, torch.arange(48) % 10))
         patch.setitem(SCALES, "smoke", Scale("smoke", 10, {"steps": 4, "denoise_steps": 2, "cfg_scale": 2.0}))
-        patch.setattr("orderhead.data.fashion.test_set", fashion.test_set)  # put back afterwards
-        few_real_images()
+        few_real_images(patch)
         yield Ground(body=str(fashion_body(folder)))
 
 

@@ -66,12 +66,18 @@ def test_half_of_ordered_sees_the_first_cells_of_an_order():
     assert met == set(TRAINED_ORDERS)
 
 
+def count_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batches that the masks of this name are asked for from now on."""
+    asked = []
+    monkeypatch.setitem(MASKS, name, lambda B, grid, rng: asked.append(B) or torch.ones(B, grid.L, dtype=torch.bool))
+    return asked
+
+
 @pytest.mark.parametrize("name", MASKS)
 def test_a_recipe_trains_under_the_masks_of_its_name(name, monkeypatch):
     recipe = recipes.RECIPES["fashion-body" + ("" if name == "published" else f"-{name}")]
     monkeypatch.setattr(recipes, "image_tokens", lambda _: (torch.randn(8, 64, 4), torch.zeros(8, dtype=torch.long)))
-    asked = []
-    monkeypatch.setitem(MASKS, name, lambda B, grid, rng: asked.append(B) or torch.ones(B, grid.L, dtype=torch.bool))
+    asked = count_asked(name, monkeypatch)
     n, loss, _ = recipe.task(recipe.scales["smoke"])
     loss(recipe.build(), Batch(torch.arange(n), torch_generator(0)))
     assert asked == [8]
@@ -81,8 +87,7 @@ def test_a_recipe_trains_under_the_masks_of_its_name(name, monkeypatch):
 @pytest.mark.parametrize("name", MASKS)
 def test_bodies_of_one_s_own_are_trained_under_them_too(name, monkeypatch):
     row = recipes.RECIPES["latent-body" + ("" if name == "published" else f"-{name}")]
-    asked = []
-    monkeypatch.setitem(MASKS, name, lambda B, grid, rng: asked.append(B) or torch.ones(B, grid.L, dtype=torch.bool))
+    asked = count_asked(name, monkeypatch)
     body = SIZES["tiny"]
     n, loss, _ = row.task(torch.randn(8, 64, 4), torch.zeros(8, dtype=torch.long))
     loss(row.build(body), Batch(torch.arange(n), torch_generator(0)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -138,7 +139,7 @@ def one_line(captured: str) -> str:
 COMMAND = (sys.executable, "-m", "orderhead")
 
 
-def few_real_images() -> None:
+def few_real_images(patch: pytest.MonkeyPatch) -> None:
     """Let `compare` measure against 300 real images: its tests are about the command, not about the numbers."""
     images, labels = fashion.test_set()
-    fashion.test_set = lambda: (images[:300], labels[:300])
+    patch.setattr(fashion, "test_set", lambda: (images[:300], labels[:300]))

@@ -63,7 +63,7 @@ def section(name: str, runs: Mapping[str, Sequence[Result]], says: Mapping[str, 
 
 def answer(runs: Mapping[str, Sequence[Result]]) -> str:
     """How many orders lose to random under each setting, at 95 % each; empty where `section` is."""
-    for figure in FIGURES if section("", runs, {}) else ():
+    for figure in FIGURES if any(_shared(figure, runs) for figure in FIGURES) else ():
         found = {name: [r for _, r in _gaps(lines, figure)] for name, lines in runs.items()}
         parts = [
             f"{escape(name).replace('_', ' ')} {_losers(gaps)} of {len(gaps)}" for name, gaps in found.items() if gaps
@@ -79,11 +79,10 @@ def _losers(gaps: Sequence[Result]) -> str:
 
 
 def _grid(name: str, figure: Figure, runs: Mapping[str, Sequence[Result]]) -> str:
-    gaps = {(order, setting): found for setting, lines in runs.items() for order, found in _gaps(lines, figure)}
-    orders = [order for order, count in Counter(order for order, _ in gaps).items() if count > 1]
-    if not orders:
+    gaps = _shared(figure, runs)
+    if not gaps:
         return ""
-    gaps = {(order, setting): found for (order, setting), found in gaps.items() if order in orders}
+    orders = list(dict.fromkeys(order for order, _ in gaps))
     settings = [setting for setting in runs if any((order, setting) in gaps for order in orders)]
     saved = ([*cell, found.value, *(found.ci or ()), found.n] for cell, found in gaps.items())
     columns = ("order", "setting", figure.metric, "lo", "hi", "images")
@@ -93,6 +92,13 @@ def _grid(name: str, figure: Figure, runs: Mapping[str, Sequence[Result]]) -> st
         f'<table class="bysetting">{_head(settings, gaps)}<tbody>{_body(orders, settings, gaps, figure.digits)}</tbody>'
         f"</table></div><p>{markup.csv_link(name, columns, saved)}</p>"
     )
+
+
+def _shared(figure: Figure, runs: Mapping[str, Sequence[Result]]) -> Gaps:
+    """Those of orders that more than one setting has."""
+    gaps = {(order, setting): found for setting, lines in runs.items() for order, found in _gaps(lines, figure)}
+    settings = Counter(order for order, _ in gaps)
+    return {cell: found for cell, found in gaps.items() if settings[cell[0]] > 1}
 
 
 def _gaps(lines: Sequence[Result], figure: Figure) -> list[tuple[str, Result]]:

@@ -11,7 +11,7 @@ OUT/table.md. Run again, it goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from orderhead.core.results import Result
 from orderhead.studies.causes import BITS
 from orderhead.studies.compare import BASELINE, Comparison
 from orderhead.studies.diagnose import BITS_IMAGES, Diagnosis, execute
-from orderhead.studies.gaps import gather
+from orderhead.studies.gaps import gather, markdown, signed
 from orderhead.studies.plan import Plan
 from orderhead.studies.real import check_real
 from orderhead.studies.rounds import baseline
@@ -106,11 +106,10 @@ def table(out: Path) -> str:
     found = {masks: _lines(out, masks) for masks in BODIES}
     lines = []
     for share, (title, digits) in SHARES.items():
-        each = {masks: results.by_row(rows, share) for masks, rows in found.items()}
-        lines += [f"{title}.", "", *_line("order", BODIES), *_line("---", ["---"] * len(BODIES))]
-        for order in (order for order in ORDERS if any(order in rows for rows in each.values())):
-            lines += _line(order, [_cell(rows.get(order), digits) for rows in each.values()])
-        lines.append("")
+        each = {masks: results.by_row(measured, share) for masks, measured in found.items()}
+        present = [order for order in ORDERS if any(order in gaps for gaps in each.values())]
+        rows = [[order, *(_cell(gaps.get(order), digits) for gaps in each.values())] for order in present]
+        lines += [f"{title}.", "", *markdown(["order", *BODIES], rows), ""]
     return "\n".join([*lines, *(f"- {masks}: {says}" for masks, says in BODIES.items()), ""])
 
 
@@ -120,13 +119,5 @@ def _lines(out: Path, masks: str) -> list[Result]:
     return [line for path in paths if path.exists() for line in results.read(path)]
 
 
-def _line(name: str, cells: Iterable[str]) -> list[str]:
-    return [f"| {' | '.join([name, *cells])} |"]
-
-
 def _cell(found: Result | None, digits: int) -> str:
-    if found is None or found.ci is None:
-        return ""
-    lo, hi = found.ci
-    said = f"{found.value:+.{digits}f}"
-    return f"{f'**{said}**' if lo > 0 or hi < 0 else said} [{lo:.{digits}f}, {hi:.{digits}f}]"
+    return "" if found is None else signed(found.value, found.ci, digits)

@@ -102,27 +102,29 @@ def table(found: Found, says: Mapping[str, str], rows: Sequence[str]) -> str:
     head = ["order", *settings, "document: FID-50K minus random's"]
     return "\n".join([
         "Frechet distance minus random's under the same setting, with its 95 % interval; bold where that excludes 0.",
-        "", *_markdown(head, [*gaps, *_random(found, settings)]), "",
+        "", *markdown(head, [*gaps, *_random(found, settings)]), "",
         *(f"- {name}: {says[name]}" for name in settings), "", *_tuned(found, rows),
-        *_markdown(AGREEMENT, [_agreement(found.gaps, name) for name in settings]), "", NOTE, "",
+        *markdown(AGREEMENT, [_agreement(found.gaps, name) for name in settings]), "", NOTE, "",
     ])  # fmt: skip
 
 
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table."""
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
 def _row(row: str, gaps: Sequence[Difference | None]) -> list[str]:
     document = f"{DOCUMENT[row].fid - DOCUMENT_RANDOM:+.2f}" if row in DOCUMENT else "none reported"
-    return [row, *("" if gap is None else _signed(*gap) for gap in gaps), document]
+    return [row, *("" if gap is None else signed(*gap) for gap in gaps), document]
 
 
-def _signed(value: float, ci: tuple[float, float] | None) -> str:
+def signed(value: float, ci: tuple[float, float] | None, digits: int = 2) -> str:
+    """A difference with its interval; bold where that excludes 0."""
+    said = f"{value:+.{digits}f}"
     if ci is None:
-        return f"{value:+.2f}"
+        return said
     lo, hi = ci
-    said = f"**{value:+.2f}**" if lo > 0 or hi < 0 else f"{value:+.2f}"
-    return f"{said} [{lo:.2f}, {hi:.2f}]"
+    return f"{f'**{said}**' if lo > 0 or hi < 0 else said} [{lo:.{digits}f}, {hi:.{digits}f}]"
 
 
 def _random(found: Found, settings: Sequence[str]) -> list[list[str]]:

@@ -5,7 +5,6 @@ Legend: B batch, L cells, C token channels, T steps.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -15,7 +14,7 @@ from orderhead.body.mar import MAR
 from orderhead.orders.head import OrderHead
 from orderhead.orders.straight_through import hard_mask
 from orderhead.sampling.schedule import cosine
-from orderhead.training.masks import mask_ratio, random_mask
+from orderhead.training.masks import mar_mask
 
 Context = Callable[[OrderHead, MAR, Tensor, Tensor, torch.Generator], Tensor]
 """Head, body, tokens (B, L, C), labels (B,), generator -> mask (B, L), True = masked."""
@@ -24,7 +23,7 @@ Context = Callable[[OrderHead, MAR, Tensor, Tensor, torch.Generator], Tensor]
 def non_aligned(head: OrderHead, body: MAR, tokens_BLC: Tensor, labels_B: Tensor, rng: torch.Generator) -> Tensor:
     """A random mask at MAR's training ratio: the head sees part of the image."""
     B, L, _ = tokens_BLC.shape
-    return random_mask(B, L, math.ceil(L * mask_ratio(rng)), rng).to(tokens_BLC.device)
+    return mar_mask(B, L, rng).to(tokens_BLC.device)
 
 
 def aligned(head: OrderHead, body: MAR, tokens_BLC: Tensor, labels_B: Tensor, rng: torch.Generator) -> Tensor:

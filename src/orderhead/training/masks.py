@@ -38,9 +38,14 @@ def mask_ratio(rng: torch.Generator, low: float = 0.7, std: float = 0.25) -> flo
     return float(normal.icdf(bottom + u * (0.5 - bottom)).clamp(low, 1.0))
 
 
+def mar_mask(B: int, L: int, rng: torch.Generator) -> Tensor:
+    """(B, L) bool as MAR trains under it: `random_mask` with one `mask_ratio` for all rows."""
+    return random_mask(B, L, math.ceil(L * mask_ratio(rng)), rng)
+
+
 def published(B: int, grid: Grid, rng: torch.Generator) -> Tensor:
     """MAR's: random cells, 70 to 100 % of them masked. No context of more than 30 % of the cells is ever shown."""
-    return random_mask(B, grid.L, math.ceil(grid.L * mask_ratio(rng)), rng)
+    return mar_mask(B, grid.L, rng)
 
 
 def uniform(B: int, grid: Grid, rng: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from orderhead.body.mar import MAR
 from orderhead.body.soft import cell_losses, predict_soft, random_levels
 from orderhead.orders.straight_through import straight_through_mask, z_scored
-from orderhead.training.masks import mask_ratio, random_mask
+from orderhead.training.masks import mar_mask, mask_ratio
 from orderhead.training.order_losses import gumbel_ranking, ranking_nll
 
 Objective = Callable[[MAR, Tensor, Tensor, Tensor, float, torch.Generator], tuple[Tensor, dict[str, float]]]
@@ -109,7 +109,8 @@ def straight_through_varied(
     The study's quarter of visible cells never shows a body the empty image that generation starts from. A batch in
     which nothing is visible teaches the head nothing.
     """
-    visible = scores_BL.shape[1] - _masked_cells(scores_BL, rng)
+    L = scores_BL.shape[1]
+    visible = L - math.ceil(L * mask_ratio(rng))
     if visible == 0:
         return masked_loss(body, tokens_BLC, labels_B, torch.ones_like(scores_BL), rng), {"tau": tau(progress)}
     mask_BL = straight_through_mask(z_scored(scores_BL), visible, tau(progress))
@@ -120,7 +121,8 @@ def random_masks(
     body: MAR, tokens_BLC: Tensor, labels_B: Tensor, scores_BL: Tensor, progress: float, rng: torch.Generator
 ) -> tuple[Tensor, dict[str, float]]:
     """MAR's own loss, under random masks: the body is trained as it always was, and the scores are not asked (ours)."""
-    mask_BL = random_mask(len(scores_BL), scores_BL.shape[1], _masked_cells(scores_BL, rng), rng).to(scores_BL)
+    B, L = scores_BL.shape
+    mask_BL = mar_mask(B, L, rng).to(scores_BL)
     return masked_loss(body, tokens_BLC, labels_B, mask_BL, rng), {}
 
 
@@ -135,12 +137,8 @@ def head_and_random(
     B, L = scores_BL.shape
     half = (B + 1) // 2
     headed = straight_through_mask(z_scored(scores_BL[:half]), L // VISIBLE_SHARE, tau(progress))
-    random = random_mask(B - half, L, _masked_cells(scores_BL, rng), rng).to(headed)
+    random = mar_mask(B - half, L, rng).to(headed)
     return masked_loss(body, tokens_BLC, labels_B, torch.cat([headed, random]), rng), {"tau": tau(progress)}
-
-
-def _masked_cells(scores_BL: Tensor, rng: torch.Generator) -> int:
-    return math.ceil(scores_BL.shape[1] * mask_ratio(rng))
 
 
 def with_dropped_labels(objective: Objective) -> Objective:
