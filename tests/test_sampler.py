@@ -53,7 +53,7 @@ def test_an_order_is_a_permutation_and_each_cell_is_revealed_once(body, name):
         assert (where_BL.sum(1) == state.counts[state.step - 1]).all()
 
     real = torch.randn(3, 15, 4, generator=torch.Generator().manual_seed(0))
-    final = decode(state, plain(body), POLICIES[name], given_draw(real), save, {0})
+    final = decode(state, plain(body.passes()), POLICIES[name], given_draw(real), save, {0})
     assert (revealed == 1).all()
     assert not final.mask_BL.any()
     assert torch.equal(final.tokens_BLC, real)
@@ -98,7 +98,7 @@ def test_the_same_noise_meets_a_cell_under_every_order(body):
     images = []
     for policy in POLICIES.values():
         state = DecodeState.start(body.grid, 4, torch.tensor([0, 1]), torch.tensor([3, 9]), (5, 10), Paired(2))
-        images.append(decode(state, plain(body), policy, noise_draw, lambda *_: None, {0}).tokens_BLC)
+        images.append(decode(state, plain(body.passes()), policy, noise_draw, lambda *_: None, {0}).tokens_BLC)
     assert all(torch.equal(images[0], image) for image in images[1:])
 
 

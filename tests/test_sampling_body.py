@@ -16,7 +16,7 @@ from orderhead.body.watched import watched
 from orderhead.core.rng import Paired
 from orderhead.orders.state import DecodeState
 from orderhead.sampling import flops
-from orderhead.sampling.sample import Settings, run
+from orderhead.sampling.sample import KEPT, Settings, run
 from orderhead.sampling.sampler import with_null, with_null_kept
 
 TOLERANCE = 1e-5  # relative to the norm: exact mode's
@@ -188,16 +188,17 @@ def test_null_every_1_is_exact_and_3_is_three_passes_of_nine(body):
     exact, rows = Settings("random", 9, 2, 3.0), []
     expected = run(exact, body, labels, index)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["orderhead.sampling.sample"], "with_null_kept", lambda body, every: with_null(body))
+        patch.setattr(
+            sys.modules["orderhead.sampling.sample"], "with_null_kept", lambda passes, every: with_null(passes)
+        )
         assert torch.equal(run(exact, body, labels, index).tokens_BLC, expected.tokens_BLC)
     seen = watched(body, lambda: None)
-    conditions = seen.conditions
 
     def counting(tokens_BLC, mask_BL, labels_B):
         rows.append(len(labels_B))
-        return conditions(tokens_BLC, mask_BL, labels_B)
+        return body.conditions(tokens_BLC, mask_BL, labels_B)
 
-    seen.conditions = counting
+    seen.passes = lambda full_every: counting
     kept = run(replace(exact, null_every=3), seen, labels, index)
     assert rows == [4, 2, 2] * 3
     assert (kept.trace.order_BL == expected.trace.order_BL).all()
@@ -209,7 +210,7 @@ def test_no_label_stays_as_far_from_the_labels_as_it_was(body, seen):
     tokens, mask, labels = seen
     state = DecodeState.start(CONFIG.grid, CONFIG.channels, labels, torch.arange(3), (8,) * 8, Paired(0))
     state = replace(state, tokens_BLC=tokens, mask_BL=mask)
-    predict = with_null_kept(body, 4)
+    predict = with_null_kept(body.passes(), 4)
     first = predict(state)
     shift = body.predict(tokens, mask, torch.full_like(labels, -1)) - body.predict(tokens, mask, labels)
     where = torch.eye(3, L).bool()
@@ -222,18 +223,112 @@ def test_no_label_stays_as_far_from_the_labels_as_it_was(body, seen):
     assert relative(later.null_conditions.at(where), expected[where]) < 1e-5
 
 
-@pytest.mark.parametrize("every", [2, 3, 9])
-def test_the_formula_counts_kept_steps(every):
+# Features of the body, kept for some steps.
+
+
+def revealing(steps):
+    """Tokens and labels, two rows each, and the masks of so many steps, each of which reveals four cells more."""
+    rng = torch.Generator().manual_seed(3)
+    rank = torch.rand(2, L, generator=rng).argsort(1)
+    tokens = torch.randn(2, L, CONFIG.channels, generator=rng)
+    return tokens, torch.tensor([3, -1]), [rank >= 4 * (step + 1) for step in range(steps)]
+
+
+def test_full_passes_are_exact(body):
+    tokens, labels, masks = revealing(5)
+    kept = body.passes(2)
+    for step, mask in enumerate(masks):
+        asked = mask & (torch.arange(L) % 3 == 0)
+        found, expected = kept(tokens, mask, labels), body.conditions(tokens, mask, labels)
+        wrong = relative(found.at(asked), expected.at(asked))
+        assert wrong <= TOLERANCE if step % 2 == 0 else TOLERANCE < wrong < 1
+        if step % 2 == 0:
+            assert relative(found.everywhere, expected.everywhere) <= TOLERANCE
+
+
+def test_where_nothing_has_changed_what_is_kept_is_exact(body):
+    """So every path is checked that a partial pass takes: only what others have missed is an approximation."""
+    tokens, labels, (mask, *_) = revealing(1)
+    kept, expected = body.passes(99), body.conditions(tokens, mask, labels)
+    for part in range(3):
+        asked = mask & (torch.arange(L) % 3 == part)
+        assert relative(kept(tokens, mask, labels).at(asked), expected.at(asked)) <= TOLERANCE
+    assert relative(kept(tokens, mask, labels).everywhere, expected.everywhere) <= TOLERANCE
+    for half, other in zip(kept(tokens, mask, labels).halves(), expected.halves(), strict=True):
+        assert relative(half.at(asked[:1]), other.at(asked[:1])) <= TOLERANCE
+        assert relative(half.everywhere, other.everywhere) <= TOLERANCE
+        assert torch.equal(half.at(asked[:1]), half.everywhere[asked[:1]])
+
+
+def test_new_cells_are_seen_by_the_cells_that_are_asked(body):
+    """A partial pass knows every token: what was revealed since the full pass reaches whom z is asked of."""
+    tokens, labels, masks = revealing(2)
+    other, new = tokens.clone(), masks[0] & ~masks[1]
+    other[new] += 1
+    answers = []
+    for revealed in (tokens, other):
+        kept = body.passes(2)
+        kept(tokens, masks[0], labels).at(masks[1])
+        answers.append(kept(revealed, masks[1], labels).at(masks[1]))
+    assert relative(*answers) > 1e-3
+
+
+def test_rows_that_are_not_asked_keep_what_they_have(body):
+    """Guidance's null half may be asked more seldom; it then catches up on all that was revealed in between."""
+    tokens, labels, masks = revealing(3)
+    kept = body.passes(3)
+    kept(tokens, masks[0], labels).at(masks[1])
+    kept(tokens[:1], masks[1][:1], labels[:1]).at(masks[2][:1])
+    late = kept(tokens, masks[2], labels).at(masks[2])
+    alone = body.passes(3)
+    alone(tokens[1:], masks[0][1:], labels[1:]).at(masks[1][1:])
+    expected = alone(tokens[1:], masks[2][1:], labels[1:]).at(masks[2][1:])
+    assert relative(late[int(masks[2][0].sum()) :], expected) <= TOLERANCE
+
+
+def test_conditions_of_an_earlier_pass_are_gone(body):
+    tokens, labels, masks = revealing(2)
+    kept = body.passes(2)
+    first = kept(tokens, masks[0], labels)
+    kept(tokens, masks[1], labels)
+    with pytest.raises(AssertionError, match="of an earlier pass"):
+        first.at(masks[1])
+
+
+@pytest.mark.parametrize("settings", [Settings(full_every=4), Settings(full_every=3, null_every=2, rescore=3)])
+def test_an_image_is_the_same_in_any_batch_with_kept_features(body, settings):
+    settings = replace(settings, steps=9, denoise_steps=3, cfg_scale=3.0, x0_bound=3.0)
+    labels, index = torch.tensor([0, 3, 5]), torch.tensor([4, 0, 9])
+    together = run(settings, body, labels, index).tokens_BLC
+    assert relative(run(settings, body, labels[1:2], index[1:2]).tokens_BLC[0], together[1]) < 1e-4
+    assert relative(together, run(replace(settings, full_every=1, null_every=1), body, labels, index).tokens_BLC) > 1e-4
+
+
+def test_kept_features_are_of_bodies_of_half_precision_too():
+    body = fill(MAR(CONFIG)).eval().bfloat16()
+    tokens, labels, masks = revealing(2)
+    kept = body.passes(2)
+    with torch.no_grad():
+        for mask in masks:
+            found, expected = kept(tokens, mask, labels).at(mask), body.conditions(tokens, mask, labels).at(mask)
+            assert relative(found.float(), expected.float()) < 0.2
+
+
+@pytest.mark.parametrize(("null_every", "full_every"), [(2, 1), (3, 1), (9, 1), (1, 2), (1, 4), (2, 2), (2, 3), (3, 2)])
+@pytest.mark.parametrize("cfg_scale", [1.0, 2.0])
+def test_the_formula_counts_kept_steps(null_every, full_every, cfg_scale):
+    kept = {"null_every": null_every, "full_every": full_every}
     body = bare_body(**SHAPES["widths"])
-    settings = Settings("random", 5, 4, 2.0, null_every=every)
+    settings = Settings("random", 5, 4, cfg_scale, **kept)
     with FlopCounterMode(display=False) as counted:
         run(settings, body, torch.tensor([0, 1]), torch.tensor([0, 1]))
-    expected = flops.sampled(body.config, settings.counts(16), 4, images=2, null_every=every)
+    expected = flops.sampled(body.config, settings.counts(16), 4, cfg_scale != 1, images=2, **kept)
     assert counted.get_total_flops() == expected
 
 
-def test_null_every_is_at_least_1(body):
-    with pytest.raises(ValueError, match="null_every is at least 1, got 0"):
-        Settings(null_every=0)
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_kept_is_kept_for_at_least_a_step(body, name):
+    with pytest.raises(ValueError, match=f"{name} is at least 1, got 0"):
+        Settings(**{name: 0})
     with pytest.raises(ValueError, match="rng official gives the published code's images"):
-        run(Settings(rng="official", null_every=2), body, torch.tensor([0]), torch.tensor([0]))
+        run(Settings(rng="official", **{name: 2}), body, torch.tensor([0]), torch.tensor([0]))

@@ -64,7 +64,7 @@ class ShiftedConditions:
     def __init__(self, base: Conditions, shift_BLD: Tensor) -> None:
         self._base, self._shift_BLD = base, shift_BLD
 
-    @property
+    @cached_property
     def everywhere(self) -> Tensor:
         return self._base.everywhere + self._shift_BLD
 
@@ -74,15 +74,27 @@ class ShiftedConditions:
 
 def block_at(block: Block, x_BTD: Tensor, index_BQ: Tensor) -> Tensor:
     """What a timm block in eval mode gives at the tokens `index_BQ` of each row, (B, Q, D)."""
+    return among(block, take(x_BTD, index_BQ), keys_values(block, x_BTD))
+
+
+def keys_values(block: Block, x_BTD: Tensor) -> Tensor:
+    """What others attend to of these tokens, (B, T, 2D): keys, then values."""
     attention: Any = block.attn
-    heads, asked_BQD = attention.num_heads, take(x_BTD, index_BQ)
     assert isinstance(attention.qkv, nn.Linear), "merge adapters into the body before it is sampled"
-    weight, bias, D = attention.qkv.weight, attention.qkv.bias, x_BTD.shape[-1]
-    query = _heads(F.linear(block.norm1(asked_BQD), weight[:D], bias[:D]), heads)
-    keys, values = F.linear(block.norm1(x_BTD), weight[D:], bias[D:]).chunk(2, dim=-1)
-    mixed = F.scaled_dot_product_attention(query, _heads(keys, heads), _heads(values, heads))
-    asked_BQD = asked_BQD + attention.proj(mixed.transpose(1, 2).flatten(2))
-    return asked_BQD + block.mlp(block.norm2(asked_BQD))
+    D = x_BTD.shape[-1]
+    return F.linear(block.norm1(x_BTD), attention.qkv.weight[D:], attention.qkv.bias[D:])
+
+
+def among(block: Block, x_BQD: Tensor, others: Tensor, mask: Tensor | None = None) -> Tensor:
+    """What the block gives at tokens x that attend to `others` (`keys_values`), where the mask (B, 1, 1, T) is True."""
+    attention: Any = block.attn
+    heads, D = attention.num_heads, x_BQD.shape[-1]
+    query = F.linear(block.norm1(x_BQD), attention.qkv.weight[:D], attention.qkv.bias[:D])
+    mixed = F.scaled_dot_product_attention(
+        *(_heads(part, heads) for part in (query, *others.chunk(2, dim=-1))), attn_mask=mask
+    )
+    x_BQD = x_BQD + attention.proj(mixed.transpose(1, 2).flatten(2))
+    return x_BQD + block.mlp(block.norm2(x_BQD))
 
 
 def _heads(x_BTD: Tensor, heads: int) -> Tensor:

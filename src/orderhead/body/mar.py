@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from orderhead.body.conditions import PassConditions
 from orderhead.body.denoiser import SamplingDenoiser, denoiser_of
 from orderhead.body.diffloss import DiffLoss
+from orderhead.body.kept import KeptPasses
 from orderhead.core.cells import key_mask, take, visible
+from orderhead.core.conditions import Passes
 from orderhead.core.grid import Grid
 
 
@@ -144,7 +146,7 @@ class MAR(nn.Module, PyTorchModelHubMixin):
 
     def conditions(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> PassConditions:
         """`predict` up to the decoder's last block, which runs for the cells that z is then asked of."""
-        _check(self.config, tokens_BLC, mask_BL, labels_B)
+        self.check(tokens_BLC, mask_BL, labels_B)
         index_BV, visible_BV = visible(mask_BL)
         x = self._encode(tokens_BLC, index_BV, visible_BV, labels_B)
         *blocks, last = self.decoder_blocks
@@ -152,6 +154,24 @@ class MAR(nn.Module, PyTorchModelHubMixin):
         for block in blocks:
             x = block(x)
         return PassConditions(x, last, self.decoder_norm, self.diffusion_pos_embed_learned)
+
+    def passes(self, full_every: int = 1) -> Passes:
+        """`conditions` for one batch, step by step; every so many-th pass is a full one (`body.kept`)."""
+        return self.conditions if full_every == 1 else KeptPasses(self, full_every)
+
+    def check(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> None:
+        """ValueError where shapes do not fit the body's grid, or a label is none of its classes."""
+        B, L, config = len(mask_BL), self.config.grid.L, self.config
+        if tokens_BLC.shape != (B, L, config.channels) or mask_BL.shape != (B, L) or mask_BL.dtype != torch.bool:
+            raise ValueError(
+                f"this body reads tokens (B, {L}, {config.channels}) and a bool mask (B, {L}); "
+                f"got {tuple(tokens_BLC.shape)} and {mask_BL.dtype} {tuple(mask_BL.shape)}"
+            )
+        if labels_B.shape != (B,) or labels_B.dtype != torch.int64:
+            raise ValueError(f"labels are int64 ({B},); got {labels_B.dtype} {tuple(labels_B.shape)}")
+        wrong = labels_B[(labels_B < -1) | (labels_B >= config.classes)]
+        if len(wrong):
+            raise ValueError(f"labels lie in [-1, {config.classes}), -1 for no class; got {int(wrong[0])}")
 
     def denoise(self, x_NC: Tensor, t_N: Tensor, z_ND: Tensor) -> Tensor:
         """Raw epsilon and variance halves (N, 2C) of noisy tokens x at t in [0, 1000) under conditions z."""
@@ -164,6 +184,12 @@ class MAR(nn.Module, PyTorchModelHubMixin):
     def class_embedding(self, labels_B: Tensor) -> Tensor:
         """(B, D) of each label; -1 is the null embedding."""
         return torch.where(labels_B[:, None] < 0, self.fake_latent, self.class_emb(labels_B.clamp(min=0)))
+
+    def embedded(self, tokens_BLC: Tensor, labels_B: Tensor) -> Tensor:
+        """What enters the encoder if everything is visible, (B, S + L, D): class embeddings, then tokens."""
+        buffer = self.class_embedding(labels_B)[:, None].expand(-1, self.config.buffer_size, -1)
+        cells = self.z_proj(tokens_BLC.to(buffer.dtype))
+        return self.z_proj_ln(torch.cat([buffer, cells], dim=1) + self.encoder_pos_embed_learned)
 
     def _encode(self, tokens_BLC: Tensor, index_BV: Tensor, visible_BV: Tensor, labels_B: Tensor) -> Tensor:
         picked = take(tokens_BLC, index_BV)
@@ -181,17 +207,3 @@ class MAR(nn.Module, PyTorchModelHubMixin):
         known = torch.where(visible_BV[..., None], x[:, S:], self.mask_token.to(x.dtype))
         cells = cells.scatter(1, index_BV[..., None].expand(-1, -1, x.shape[-1]), known)
         return torch.cat([x[:, :S], cells], dim=1) + self.decoder_pos_embed_learned
-
-
-def _check(config: MARConfig, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> None:
-    B, L = len(mask_BL), config.grid.L
-    if tokens_BLC.shape != (B, L, config.channels) or mask_BL.shape != (B, L) or mask_BL.dtype != torch.bool:
-        raise ValueError(
-            f"this body reads tokens (B, {L}, {config.channels}) and a bool mask (B, {L}); "
-            f"got {tuple(tokens_BLC.shape)} and {mask_BL.dtype} {tuple(mask_BL.shape)}"
-        )
-    if labels_B.shape != (B,) or labels_B.dtype != torch.int64:
-        raise ValueError(f"labels are int64 ({B},); got {labels_B.dtype} {tuple(labels_B.shape)}")
-    wrong = labels_B[(labels_B < -1) | (labels_B >= config.classes)]
-    if len(wrong):
-        raise ValueError(f"labels lie in [-1, {config.classes}), -1 for no class; got {int(wrong[0])}")

@@ -29,10 +29,8 @@ def predict_soft(body: MAR, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tenso
 
 
 def _encoded(body: MAR, tokens_BLC: Tensor, seen_BL: Tensor, labels_B: Tensor) -> Tensor:
-    S = body.config.buffer_size
-    buffer = body.class_embedding(labels_B)[:, None].expand(-1, S, -1)
-    x = torch.cat([buffer, body.z_proj(tokens_BLC)], dim=1) + body.encoder_pos_embed_learned
-    x, bias = body.z_proj_ln(x), F.pad((seen_BL + SMALLEST).log(), (S, 0))[:, None, None, :].to(x.dtype)
+    x = body.embedded(tokens_BLC, labels_B)
+    bias = F.pad((seen_BL + SMALLEST).log(), (body.config.buffer_size, 0))[:, None, None, :].to(x.dtype)
     if bias.requires_grad:  # CUDA's attention gives its bias a gradient only where the queries have one too
         x.requires_grad_()
     for block in body.encoder_blocks:

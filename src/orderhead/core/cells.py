@@ -5,6 +5,7 @@ Legend: B batch, L cells, V the largest visible count, D width.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -17,8 +18,16 @@ def visible(mask_BL: Tensor) -> tuple[Tensor, Tensor]:
 
 def take(x_BLD: Tensor, index_BV: Tensor) -> Tensor:
     """x at the cells of each row, (B, V, D); a single row of x serves all."""
-    x_BLD = x_BLD.expand(len(index_BV), -1, -1)
-    return x_BLD.gather(1, index_BV[..., None].expand(-1, -1, x_BLD.shape[-1]))
+    return x_BLD.expand(len(index_BV), -1, -1)[_rows(index_BV), index_BV]
+
+
+def put(x_BLD: Tensor, index_BV: Tensor, values_BVD: Tensor) -> None:
+    """Write values into x, in place, at the cells of each row."""
+    x_BLD[_rows(index_BV), index_BV] = values_BVD
+
+
+def _rows(index_BV: Tensor) -> Tensor:
+    return torch.arange(len(index_BV), device=index_BV.device)[:, None]
 
 
 def key_mask(visible_BV: Tensor, front: int) -> Tensor | None:

@@ -33,7 +33,7 @@ from orderhead.report.power import paired_sentence
 FLAGS = {
     "steps": "--steps", "denoise_steps": "--denoise-steps", "cfg_scale": "--cfg", "cfg_schedule": "--cfg-schedule",
     "temperature": "--temperature", "rescore": "--rescore", "schedule": "--schedule", "solver": "--solver",
-    "seed": "--seed", "null_every": "--null-every",
+    "seed": "--seed", "null_every": "--null-every", "full_every": "--full-every",
 }  # fmt: skip
 
 

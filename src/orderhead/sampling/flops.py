@@ -25,6 +25,7 @@ def sampled(
     guided: bool = True,
     images: int = 1,
     null_every: int = 1,
+    full_every: int = 1,
 ) -> int:
     """Of `images` images in one batch, `counts` cells a step, without what the policy costs."""
     halves, total, width = 1 + guided, 0, config.diffloss_width
@@ -33,7 +34,11 @@ def sampled(
         passes = 1 + (guided and step % null_every == 0)
         kept = passes == 2 and null_every > 1 and step + 1 < len(counts)
         asked = None if kept else count  # what is kept is kept of all cells
-        z = _encoder(config, seen, seen - config.buffer_size) + _decoder(config, asked)
+        if full_every == 1:
+            z = _encoder(config, seen, seen - config.buffer_size) + _decoder(config, asked)
+        else:
+            new = sum(counts[max(0, step - (null_every if passes == 2 else 1)) : step])
+            z = _kept(config, None if step % full_every == 0 else config.buffer_size + new, seen, asked)
         denoised = count * config.decoder_width * width + denoise * count * _modulated(config)
         total += passes * z + halves * denoised + denoise * count * config.channels * width
     timesteps = len({int(t) for n in set(denoise_T) for t in respaced(n)})
@@ -70,10 +75,25 @@ def _decoder(config: MARConfig, asked: int | None) -> int:
     return (config.decoder_depth - 1) * _block(T, T, width, ratio) + last
 
 
-def _block(keys: int, queries: int, width: int, mlp_ratio: float) -> int:
-    """A transformer block: keys and values of some tokens, everything else of others."""
+def _kept(config: MARConfig, new: int | None, seen: int, asked: int | None) -> int:
+    """A pass of `body.kept`: a full one (None), or of so many `new` tokens that all others have not seen."""
+    T, L = config.buffer_size + config.grid.L, config.grid.L
+    encoded, decoded = (seen, T) if new is None else (new, T if asked is None else new + asked)
+    width, depth, ratio = config.encoder_width, config.encoder_depth, config.mlp_ratio
+    encoder = L * config.channels * width + depth * _block(encoded, encoded, width, ratio, T)
+    width, depth = config.decoder_width, config.decoder_depth
+    last = _block(decoded, L if asked is None else asked, width, ratio, T)
+    decoder = (depth - 1) * _block(decoded, decoded, width, ratio, T) + last
+    return encoder + encoded * config.encoder_width * width + decoder
+
+
+def _block(keys: int, queries: int, width: int, mlp_ratio: float, others: int | None = None) -> int:
+    """A transformer block: keys and values of some tokens, everything else of others.
+
+    They attend to those keys, or to so many `others` where keys are kept.
+    """
     own = queries * width * width * (2 + 2 * mlp_ratio)
-    return round(2 * keys * width * width + own) + 2 * queries * keys * width
+    return round(2 * keys * width * width + own) + 2 * queries * (others or keys) * width
 
 
 def _modulated(config: MARConfig) -> int:

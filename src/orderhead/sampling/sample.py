@@ -36,7 +36,8 @@ from orderhead.sampling.solvers import SOLVERS, Denoising
 from orderhead.sampling.trace import Recorder, Trace
 
 CFG_SCHEDULES = ("linear", "constant", "equalized")
-LATER: Mapping[str, Any] = {"null_every": 1}  # fields that runs from before there were such fields do not name
+KEPT = ("null_every", "full_every")  # periods of what is kept between steps; all 1 is exact
+LATER: Mapping[str, Any] = dict.fromkeys(KEPT, 1)  # fields that runs from before there were such fields do not name
 PILOT_IMAGES, PILOT_BATCH = 256, 32  # orders drawn to find the mean guidance of a cell
 
 
@@ -79,7 +80,8 @@ class Settings:
     `schedule`: cosine, linear, one_by_one, or explicit counts; None takes the order's own (cosine, but for `ar_*`).
     `denoise_steps`: a number, or what `schedule.DenoiseSteps` says. `x0_bound`: None takes the body's own. `rng`:
     `paired`, or `official` for the published code's random stream. `null_every`: steps between two passes of the body
-    under no label (guidance's second half); 1 is exact.
+    under no label (guidance's second half); `full_every`: between two full passes of the body, which compute all cells
+    and not only those that are new or asked for. With 1 both are exact.
     """
 
     order: str | Policy = "random"
@@ -96,14 +98,16 @@ class Settings:
     x0_bound: float | None = None
     head: str | None = None
     null_every: int = 1
+    full_every: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "seed", "null_every"):
+        for name in ("steps", "seed", *KEPT):
             object.__setattr__(self, name, whole(name, getattr(self, name)))
         if not isinstance(self.denoise_steps, Sequence):
             object.__setattr__(self, "denoise_steps", whole("denoise_steps", self.denoise_steps))
-        if self.null_every < 1:
-            raise ValueError(f"null_every is at least 1, got {self.null_every}")
+        for name in KEPT:
+            if (every := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is at least 1, got {every}")
 
     @property
     def record(self) -> dict[str, Any]:
@@ -134,8 +138,10 @@ class Settings:
 
     def randomness(self, cells: int) -> Randomness:
         if self.rng == "official":
-            if self.solver != "ancestral" or self.null_every > 1:
-                raise ValueError("rng official gives the published code's images: solver ancestral, null_every 1")
+            if self.solver != "ancestral" or any(getattr(self, name) > 1 for name in KEPT):
+                raise ValueError(
+                    f"rng official gives the published code's images: solver ancestral, {', '.join(KEPT)} 1"
+                )
             return Official(self.seed, cells, guided=self.cfg_scale != 1)
         if self.rng != "paired":
             raise unknown("rng", self.rng, ("paired", "official"))
@@ -189,7 +195,9 @@ def _pilot_orders(body: MAR, state: DecodeState, policy: Policy) -> np.ndarray:
     labels = index % body.config.classes
     pilot = DecodeState.start(state.grid, body.config.channels, labels, index, state.counts, state.rng)
     with torch.no_grad():
-        scores = torch.cat([ask(policy, plain(body)(_rows(pilot, rows))).cpu() for rows in index.split(PILOT_BATCH)])
+        scores = torch.cat(
+            [ask(policy, plain(body.passes())(_rows(pilot, rows))).cpu() for rows in index.split(PILOT_BATCH)]
+        )
     return scores.argsort(dim=1, descending=True, stable=True).numpy()
 
 
@@ -243,6 +251,7 @@ def sample(
     solver: str | None = None,
     x0_bound: float | None = None,
     null_every: int = 1,
+    full_every: int = 1,
     preset: str = "own",
     known: tuple[Tensor, Tensor] | None = None,
     index_B: Sequence[int] | Tensor | None = None,
@@ -268,7 +277,7 @@ def sample(
     chosen = filled(body.config, cells, given | {"schedule": schedule}, order, preset)
     settings = Settings(
         order, **chosen, cfg_schedule=cfg_schedule, temperature=temperature, rescore=rescore, seed=seed, rng=rng,
-        x0_bound=x0_bound, null_every=null_every,
+        x0_bound=x0_bound, null_every=null_every, full_every=full_every,
     )  # fmt: skip
     return run(settings, body, labels, index, known)
 
@@ -302,12 +311,14 @@ def _draw(settings: Settings, body: MAR, policy: Policy, state: DecodeState) -> 
     """The body's diffusion head under the settings' solver and guidance."""
     guidance = _guidance(settings, body, state, policy)
     solver = lookup("solver", settings.solver, SOLVERS)
-    return diffusion_draw(body, solver, settings.denoising(body, len(state.counts)), guidance, body.config.channels)
+    steps = settings.denoising(body, len(state.counts))
+    return diffusion_draw(body.denoiser(), solver, steps, guidance, body.config.channels)
 
 
 def _decoded(settings: Settings, body: MAR, policy: Policy, state: DecodeState, draw: Draw) -> Samples:
     body.eval()
-    predict = plain(body) if settings.cfg_scale == 1 else with_null_kept(body, settings.null_every)
+    passes = body.passes(settings.full_every)
+    predict = plain(passes) if settings.cfg_scale == 1 else with_null_kept(passes, settings.null_every)
     recorder = Recorder(state.counts)
     asked = rescore_steps(settings.rescores(), len(state.counts))
     tokens = decode(state, predict, policy, draw, recorder, asked).tokens_BLC

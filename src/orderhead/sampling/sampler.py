@@ -7,27 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from orderhead.body.conditions import PassConditions, ShiftedConditions
+from orderhead.body.conditions import ShiftedConditions
 from orderhead.body.denoiser import Ask, SamplingDenoiser
+from orderhead.core.conditions import Passes
 from orderhead.core.rng import Randomness
 from orderhead.orders.policy import Policy, ask
 from orderhead.orders.state import DecodeState, top_masked
 from orderhead.sampling.guidance import Guidance
 from orderhead.sampling.replay import replayed
 from orderhead.sampling.solvers import Denoise, Denoising, Solver
-
-
-class Body(Protocol):
-    """What the sampler needs of a model (MAR has it)."""
-
-    def conditions(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> PassConditions: ...
-    def denoiser(self) -> SamplingDenoiser: ...
-
 
 Predict = Callable[[DecodeState], DecodeState]
 Draw = Callable[[DecodeState, Tensor], Tensor]
@@ -51,31 +43,31 @@ def decode(
     return state
 
 
-def plain(body: Body) -> Predict:
+def plain(passes: Passes) -> Predict:
     """Conditions under the labels alone."""
     return lambda state: replace(
-        state, conditions=body.conditions(state.tokens_BLC, state.mask_BL, state.labels_B), null_conditions=None
+        state, conditions=passes(state.tokens_BLC, state.mask_BL, state.labels_B), null_conditions=None
     )
 
 
-def with_null(body: Body) -> Predict:
+def with_null(passes: Passes) -> Predict:
     """Conditions under the labels and under no label, in one pass; both halves share the mask, hence the order."""
 
     def predict(state: DecodeState) -> DecodeState:
         labels_2B = torch.cat([state.labels_B, torch.full_like(state.labels_B, -1)])
-        both = body.conditions(state.tokens_BLC.repeat(2, 1, 1), state.mask_BL.repeat(2, 1), labels_2B)
+        both = passes(state.tokens_BLC.repeat(2, 1, 1), state.mask_BL.repeat(2, 1), labels_2B)
         with_label, without = both.halves()
         return replace(state, conditions=with_label, null_conditions=without)
 
     return predict
 
 
-def with_null_kept(body: Body, every: int) -> Predict:
+def with_null_kept(passes: Passes, every: int) -> Predict:
     """`with_null` at every so many-th step; in between no label stays as far from the labels as it was, cell by cell.
 
     Half of encoder and decoder is saved there (LazyMAR's condition cache, Yan et al. 2025). With 1 it is `with_null`.
     """
-    both, alone, shift_BLD = with_null(body), plain(body), torch.empty(0)
+    both, alone, shift_BLD = with_null(passes), plain(passes), torch.empty(0)
 
     def predict(state: DecodeState) -> DecodeState:
         nonlocal shift_BLD
@@ -94,13 +86,12 @@ def with_null_kept(body: Body, every: int) -> Predict:
 
 
 def diffusion_draw(
-    body: Body, solver: Solver, settings: Sequence[Denoising], guidance: Guidance | None, channels: int
+    denoiser: SamplingDenoiser, solver: Solver, settings: Sequence[Denoising], guidance: Guidance | None, channels: int
 ) -> Draw:
-    """Draw each token from the body's diffusion head; with guidance, the state holds conditions under no label too.
+    """Draw each token from a body's diffusion head; with guidance, the state holds conditions under no label too.
 
     `settings` are the solver's, one for each unmasking step.
     """
-    denoiser = body.denoiser()
 
     def solve(
         solver: Solver, own: Denoising, rng: Randomness, z_MD: Tensor, index_N: Tensor, cell_N: Tensor, *g_N: Tensor
@@ -113,7 +104,7 @@ def diffusion_draw(
         assert state.conditions is not None
         z_MD, g_N = state.conditions.at(where_BL), ()
         if guidance is not None:
-            assert state.null_conditions is not None, "guidance needs with_null(body)"
+            assert state.null_conditions is not None, "guidance needs with_null"
             z_MD, g_N = torch.cat([z_MD, state.null_conditions.at(where_BL)]), (guidance(state, where_BL),)
         row_N, cell_N = where_BL.nonzero(as_tuple=True)
         how = solver, settings[state.step], state.rng

@@ -45,7 +45,14 @@ from orderhead.studies.seeds import pooled
 from orderhead.studies.turns import Pause, sampled, together
 from orderhead.studies.worlds import LEAST_IMAGES, World
 
-OWN = ("steps", "denoise_steps", "solver", "schedule", "null_every")  # what a point has for itself, beside its order
+OWN = (
+    "steps",
+    "denoise_steps",
+    "solver",
+    "schedule",
+    "null_every",
+    "full_every",
+)  # what a point has for itself, beside its order
 TIMED_IMAGES = 8
 CURVE_IMAGES = 200
 IMAGES = 200  # a point and seed
@@ -62,6 +69,7 @@ class Point:
     solver: str = "ancestral"
     informed: bool = False
     null_every: int = 1
+    full_every: int = 1
 
     def settings(self, base: Settings, L: int, curve_L: np.ndarray | None) -> Settings:
         """`curve_L`: the body's information curve, which an informed point needs."""
@@ -71,7 +79,7 @@ class Point:
             schedule = informed(curve_L, steps)
         return replace(
             base, order=self.order, steps=steps, denoise_steps=self.denoise_steps, solver=self.solver,
-            null_every=self.null_every, schedule=schedule,
+            null_every=self.null_every, full_every=self.full_every, schedule=schedule,
         )  # fmt: skip
 
     def name(self, L: int) -> str:
@@ -80,6 +88,7 @@ class Point:
             self.solver: self.solver != "ancestral",
             "informed": self.informed,
             f"null{self.null_every}": self.null_every > 1,
+            f"full{self.full_every}": self.full_every > 1,
         }
         return "-".join([self.order, f"{self._steps(L)}x{denoise}", *(end for end, holds in ends.items() if holds)])
 
@@ -199,7 +208,12 @@ def _flops(run: Comparison) -> dict[str, float]:
     body, arms = run.body, {name: arm.settings for name, arm in run.arms.items()}
     work = {
         name: flops.sampled(
-            body.config, s.counts(body.grid.L), s.denoise_steps, s.cfg_scale != 1, null_every=s.null_every
+            body.config,
+            s.counts(body.grid.L),
+            s.denoise_steps,
+            s.cfg_scale != 1,
+            null_every=s.null_every,
+            full_every=s.full_every,
         )
         for name, s in arms.items()
     }
