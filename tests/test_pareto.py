@@ -44,11 +44,11 @@ def done(world):
 def test_every_point_stands_beside_the_reference(done, world):
     record = json.loads((done / "pareto.json").read_text())
     lines = {line["point"]: line for line in record["points"]}
-    assert list(lines) == ["random-4x3to1", "halton-2x2-dpm", "random-4x2-informed-null2", "preset-fast"]
+    assert list(lines) == ["random-4x3to1", "halton-2x2-dpm", "random-4x2-informed-null2-full2", "preset-fast"]
     assert (record["seeds"], record["images"]) == ([0, 7], IMAGES)
     body = load_body(world["body"])
-    whole = flops.sampled(body.config, (1,) * 16, 4)
-    few = flops.sampled(body.config, Settings(steps=4).counts(16), "3:1")
+    whole = flops.sampled(body.config, Settings(steps=16, denoise_steps=4, cfg_scale=4.0))
+    few = flops.sampled(body.config, Settings(steps=4, denoise_steps="3:1", cfg_scale=4.0))
     assert lines["random-4x3to1"]["flops"] == pytest.approx(few / whole)
     assert all(0 < line["seconds"] < 1 for name, line in lines.items() if name != "preset-fast")
     gaps = [load(done / f"seed-{s}") for s in (0, 7)]
@@ -101,11 +101,8 @@ def test_points_are_named_apart_and_cheaper_than_the_reference():
     assert len(set(names)) == len(names)
     assert REFERENCE.name(64) not in names
     config = load_body("fashion").config
-    settings = [point.settings(Settings(), 64, np.linspace(2, 1, 64)) for point in (REFERENCE, *POINTS)]
-    costs = [
-        flops.sampled(config, s.counts(64), s.denoise_steps, null_every=s.null_every, full_every=s.full_every)
-        for s in settings
-    ]
+    settings = [point.settings(Settings(cfg_scale=4.0), 64, np.linspace(2, 1, 64)) for point in (REFERENCE, *POINTS)]
+    costs = [flops.sampled(config, each) for each in settings]
     assert max(costs[1:]) < costs[0]
 
 

@@ -144,8 +144,7 @@ def test_the_formula_counts_what_torch_counts(shape, guided):
     settings = Settings("random", 3, 4, 2.0 if guided else 1.0)
     with FlopCounterMode(display=False) as counted:
         run(settings, body, torch.tensor([0, 1]), torch.tensor([0, 1]))
-    expected = flops.sampled(body.config, settings.counts(body.grid.L), 4, guided, images=2)
-    assert counted.get_total_flops() == expected
+    assert counted.get_total_flops() == flops.sampled(body.config, settings, images=2)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -153,7 +152,8 @@ def test_the_published_formula_counts_what_its_layers_do(shape):
     """As the published code does, `predict` runs the last block for every token, and `denoise` embeds timestep and
     condition for every row; that code projects masked tokens too, which ours does not."""
     body = bare_body(**SHAPES[shape])
-    counts, L, c = (5, body.grid.L - 5), body.grid.L, body.config
+    L, c = body.grid.L, body.config
+    counts = (5, L - 5)
     mask, labels = torch.ones(1, L, dtype=torch.bool), torch.tensor([0])
     with FlopCounterMode(display=False) as counted:
         for count in counts:
@@ -163,21 +163,21 @@ def test_the_published_formula_counts_what_its_layers_do(shape):
             for _ in range(3):
                 body.denoise(torch.zeros(count, c.channels), torch.zeros(count), torch.zeros(count, c.decoder_width))
     masked = 2 * (L + (L - counts[0])) * c.channels * c.encoder_width
-    assert counted.get_total_flops() + masked == flops.published(c, counts, 3, guided=False)
+    assert counted.get_total_flops() + masked == flops.published(c, Settings(denoise_steps=3, schedule=counts))
 
 
 def test_the_formula_counts_a_number_of_denoising_steps_for_each_step():
     body, settings = bare_body(), Settings("random", 3, "7:2", 2.0)
     with FlopCounterMode(display=False) as counted:
         run(settings, body, torch.tensor([0]), torch.tensor([0]))
-    assert counted.get_total_flops() == flops.sampled(body.config, settings.counts(16), "7:2")
+    assert counted.get_total_flops() == flops.sampled(body.config, settings)
 
 
 @pytest.mark.parametrize("steps", [64, 256])
 def test_flops_are_at_most_0_955_of_the_published_codes(steps):
     """At MAR-B's shape, guided, 100 denoising steps."""
-    config, counts = SIZES["base"], Settings(steps=steps).counts(256)
-    assert flops.sampled(config, counts, 100) <= 0.955 * flops.published(config, counts, 100)
+    work = SIZES["base"], Settings(steps=steps, cfg_scale=2.9)
+    assert flops.sampled(*work) <= 0.955 * flops.published(*work)
 
 
 # Guidance's second half, kept for some steps.
@@ -317,13 +317,11 @@ def test_kept_features_are_of_bodies_of_half_precision_too():
 @pytest.mark.parametrize(("null_every", "full_every"), [(2, 1), (3, 1), (9, 1), (1, 2), (1, 4), (2, 2), (2, 3), (3, 2)])
 @pytest.mark.parametrize("cfg_scale", [1.0, 2.0])
 def test_the_formula_counts_kept_steps(null_every, full_every, cfg_scale):
-    kept = {"null_every": null_every, "full_every": full_every}
     body = bare_body(**SHAPES["widths"])
-    settings = Settings("random", 5, 4, cfg_scale, **kept)
+    settings = Settings("random", 5, 4, cfg_scale, null_every=null_every, full_every=full_every)
     with FlopCounterMode(display=False) as counted:
         run(settings, body, torch.tensor([0, 1]), torch.tensor([0, 1]))
-    expected = flops.sampled(body.config, settings.counts(16), 4, cfg_scale != 1, images=2, **kept)
-    assert counted.get_total_flops() == expected
+    assert counted.get_total_flops() == flops.sampled(body.config, settings, images=2)
 
 
 @pytest.mark.parametrize("name", KEPT)

@@ -43,6 +43,9 @@ class SamplingOptions:
     """From noise to a token: as published, or a deterministic one for few steps; auto is the preset's."""
     null_every: Int = 1
     """Guidance's pass without a label runs every so many steps, its difference is reused in between; 1 is exact."""
+    denoise_by: Literal["even", "pull", "contrast", "score"] = "even"
+    """Cells of a step that get more of its denoising steps: those that guidance moves most, in most varied
+    surroundings, or of highest score."""
     full_every: Int = 1
     """Every so many steps the body computes all cells, in between those that are new or asked for; 1 is exact."""
     seed: Int = 0
@@ -75,7 +78,7 @@ class SamplingOptions:
         return filled(body, body.grid.L, given, order, preset) | {
             "cfg_schedule": self.cfg_schedule, "temperature": self.temperature, "rescore": self.rescore,
             "seed": self.seed, "head": self.head or HEADS.get(name), "null_every": self.null_every,
-            "full_every": self.full_every,
+            "full_every": self.full_every, "denoise_by": self.denoise_by,
         }  # fmt: skip
 
 

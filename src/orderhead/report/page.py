@@ -34,6 +34,7 @@ FLAGS = {
     "steps": "--steps", "denoise_steps": "--denoise-steps", "cfg_scale": "--cfg", "cfg_schedule": "--cfg-schedule",
     "temperature": "--temperature", "rescore": "--rescore", "schedule": "--schedule", "solver": "--solver",
     "seed": "--seed", "null_every": "--null-every", "full_every": "--full-every",
+    "denoise_by": "--denoise-by",
 }  # fmt: skip
 
 

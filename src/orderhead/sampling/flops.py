@@ -4,57 +4,56 @@ Products of matrices and attention are counted, two operations a multiplication,
 what is added, normalized or activated is not. With the dpm solver, which may take fewer denoising steps than it is
 given, it is about an upper bound.
 
-Legend: S buffer tokens, L cells, W width.
+Legend: S buffer tokens, L cells, W width, T unmasking steps, K cells of a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from orderhead.body.diffloss import TimestepEmbedder
 from orderhead.body.diffusion import respaced
 from orderhead.body.mar import MARConfig
-from orderhead.sampling.schedule import DenoiseSteps, denoise_counts
+from orderhead.sampling.allocation import by_rank
+from orderhead.sampling.sample import Settings
+from orderhead.sampling.schedule import denoise_counts
 
 
-def sampled(
-    config: MARConfig,
-    counts: Sequence[int],
-    denoise_steps: DenoiseSteps,
-    guided: bool = True,
-    images: int = 1,
-    null_every: int = 1,
-    full_every: int = 1,
-) -> int:
-    """Of `images` images in one batch, `counts` cells a step, without what the policy costs."""
-    halves, total, width = 1 + guided, 0, config.diffloss_width
-    denoise_T = denoise_counts(denoise_steps, len(counts))
-    for step, (seen, count, denoise) in enumerate(zip(_seen(config, counts), counts, denoise_T, strict=True)):
-        passes = 1 + (guided and step % null_every == 0)
-        kept = passes == 2 and null_every > 1 and step + 1 < len(counts)
+def sampled(config: MARConfig, settings: Settings, images: int = 1) -> int:
+    """Of `images` whole images in one batch, without what the policy costs. ValueError as for the settings' counts."""
+    counts, guided, width = settings.counts(config.grid.L), settings.cfg_scale != 1, config.diffloss_width
+    denoise_TK, total = _denoise_steps(settings, counts), 0
+    for step, (seen, count, denoise_K) in enumerate(zip(_seen(config, counts), counts, denoise_TK, strict=True)):
+        passes = 1 + (guided and step % settings.null_every == 0)
+        kept = passes == 2 and settings.null_every > 1 and step + 1 < len(counts)
         asked = None if kept else count  # what is kept is kept of all cells
-        if full_every == 1:
+        if settings.full_every == 1:
             z = _encoder(config, seen, seen - config.buffer_size) + _decoder(config, asked)
         else:
-            new = sum(counts[max(0, step - (null_every if passes == 2 else 1)) : step])
-            z = _kept(config, None if step % full_every == 0 else config.buffer_size + new, seen, asked)
-        denoised = count * config.decoder_width * width + denoise * count * _modulated(config)
-        total += passes * z + halves * denoised + denoise * count * config.channels * width
-    timesteps = len({int(t) for n in set(denoise_T) for t in respaced(n)})
+            missed = sum(counts[max(0, step - (settings.null_every if passes == 2 else 1)) : step])
+            new = None if step % settings.full_every == 0 else config.buffer_size + missed
+            z = _kept(config, new, seen, asked)
+        row = sum(denoise_K) * _modulated(config) + count * config.decoder_width * width
+        total += passes * z + (1 + guided) * row + sum(denoise_K) * config.channels * width
+    timesteps = len({int(t) for n in set(chain(*denoise_TK)) for t in respaced(n)})
     return 2 * (images * total + timesteps * _time(width))
 
 
-def published(
-    config: MARConfig, counts: Sequence[int], denoise_steps: int, guided: bool = True, images: int = 1
-) -> int:
+def published(config: MARConfig, settings: Settings, images: int = 1) -> int:
     """The same by LTH14/mar's code: every layer runs for every row, and every embedding at every denoising step."""
-    halves, total, width = 1 + guided, 0, config.diffloss_width
+    counts, total, width = settings.counts(config.grid.L), 0, config.diffloss_width
     row = _time(width) + (config.decoder_width + config.channels) * width + _modulated(config)
-    for seen, count in zip(_seen(config, counts), counts, strict=True):
-        z = _encoder(config, seen, config.grid.L) + _decoder(config, None)
-        total += halves * (z + denoise_steps * count * row)
-    return 2 * images * total
+    for seen, denoise_K in zip(_seen(config, counts), _denoise_steps(settings, counts), strict=True):
+        total += _encoder(config, seen, config.grid.L) + _decoder(config, None) + sum(denoise_K) * row
+    return 2 * images * (1 + (settings.cfg_scale != 1)) * total
+
+
+def _denoise_steps(settings: Settings, counts: Sequence[int]) -> list[tuple[int, ...]]:
+    """Of each cell of each unmasking step."""
+    denoise_T = denoise_counts(settings.denoise_steps, len(counts))
+    even = settings.denoise_by == "even"
+    return [(n,) * count if even else by_rank(n, count) for n, count in zip(denoise_T, counts, strict=True)]
 
 
 def _seen(config: MARConfig, counts: Sequence[int]) -> list[int]:

@@ -28,6 +28,7 @@ from orderhead.orders.policy import POLICIES, Policy, ask
 from orderhead.orders.spatial import SCHEDULE_OF
 from orderhead.orders.state import DecodeState
 from orderhead.sampling import guidance as guide
+from orderhead.sampling.allocation import NEEDS, Need, pull
 from orderhead.sampling.labels import class_numbers, image_numbers
 from orderhead.sampling.presets import filled
 from orderhead.sampling.sampler import Draw, Injected, decode, diffusion_draw, plain, with_null_kept
@@ -37,7 +38,8 @@ from orderhead.sampling.trace import Recorder, Trace
 
 CFG_SCHEDULES = ("linear", "constant", "equalized")
 KEPT = ("null_every", "full_every")  # periods of what is kept between steps; all 1 is exact
-LATER: Mapping[str, Any] = dict.fromkeys(KEPT, 1)  # fields that runs from before there were such fields do not name
+EXACT: Mapping[str, Any] = dict.fromkeys(KEPT, 1) | {"denoise_by": "even"}
+"""What gives the published images; older runs do not name these fields, so they are named where they differ."""
 PILOT_IMAGES, PILOT_BATCH = 256, 32  # orders drawn to find the mean guidance of a cell
 
 
@@ -81,7 +83,8 @@ class Settings:
     `denoise_steps`: a number, or what `schedule.DenoiseSteps` says. `x0_bound`: None takes the body's own. `rng`:
     `paired`, or `official` for the published code's random stream. `null_every`: steps between two passes of the body
     under no label (guidance's second half); `full_every`: between two full passes of the body, which compute all cells
-    and not only those that are new or asked for. With 1 both are exact.
+    and not only those that are new or asked for. With 1 both are exact. `denoise_by`: which cells of an unmasking step
+    get more of its denoising steps (`sampling.allocation`).
     """
 
     order: str | Policy = "random"
@@ -99,6 +102,7 @@ class Settings:
     head: str | None = None
     null_every: int = 1
     full_every: int = 1
+    denoise_by: str = "even"
 
     def __post_init__(self) -> None:
         for name in ("steps", "seed", *KEPT):
@@ -111,8 +115,8 @@ class Settings:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The fields as data; those of `LATER` only where they say something, so that older runs go on."""
-        return {k: v for k, v in asdict(self).items() if k not in LATER or v != LATER[k]}
+        """The fields as data; those of `EXACT` only where they say something, so that older runs go on."""
+        return {k: v for k, v in asdict(self).items() if k not in EXACT or v != EXACT[k]}
 
     def policy(self) -> Policy:
         if not isinstance(self.order, str):
@@ -138,10 +142,10 @@ class Settings:
 
     def randomness(self, cells: int) -> Randomness:
         if self.rng == "official":
-            if self.solver != "ancestral" or any(getattr(self, name) > 1 for name in KEPT):
-                raise ValueError(
-                    f"rng official gives the published code's images: solver ancestral, {', '.join(KEPT)} 1"
-                )
+            wanted = {"solver": "ancestral", **EXACT}
+            if any(getattr(self, name) != value for name, value in wanted.items()):
+                said = ", ".join(f"{name} {value}" for name, value in wanted.items())
+                raise ValueError(f"rng official gives the published code's images: {said}")
             return Official(self.seed, cells, guided=self.cfg_scale != 1)
         if self.rng != "paired":
             raise unknown("rng", self.rng, ("paired", "official"))
@@ -153,6 +157,13 @@ class Settings:
         bound = next((bound for bound in (self.x0_bound, own) if bound is not None), math.inf)
         return tuple(Denoising(n, self.temperature, bound) for n in denoise_counts(self.denoise_steps, steps))
 
+    def need(self) -> Need | None:
+        """What shares out denoising steps. ValueError for an unknown name, and for pull without guidance."""
+        need = lookup("denoise_by", self.denoise_by, NEEDS)
+        if need is pull and self.cfg_scale == 1:
+            raise ValueError("denoise_by pull is of guidance, and cfg_scale 1 is none")
+        return need
+
     def check(self, body: MAR) -> None:
         """ValueError for any unknown name or setting out of range, before anything is sampled."""
         rescore_steps(self.rescores(), len(self.counts(body.grid.L)))
@@ -161,6 +172,7 @@ class Settings:
         self.randomness(body.grid.L)
         self.denoising(body, len(self.counts(body.grid.L)))
         lookup("solver", self.solver, SOLVERS)
+        self.need()
         self.check_guidance()
 
     def check_guidance(self) -> None:
@@ -252,6 +264,7 @@ def sample(
     x0_bound: float | None = None,
     null_every: int = 1,
     full_every: int = 1,
+    denoise_by: str = "even",
     preset: str = "own",
     known: tuple[Tensor, Tensor] | None = None,
     index_B: Sequence[int] | Tensor | None = None,
@@ -277,7 +290,7 @@ def sample(
     chosen = filled(body.config, cells, given | {"schedule": schedule}, order, preset)
     settings = Settings(
         order, **chosen, cfg_schedule=cfg_schedule, temperature=temperature, rescore=rescore, seed=seed, rng=rng,
-        x0_bound=x0_bound, null_every=null_every, full_every=full_every,
+        x0_bound=x0_bound, null_every=null_every, full_every=full_every, denoise_by=denoise_by,
     )  # fmt: skip
     return run(settings, body, labels, index, known)
 
@@ -312,7 +325,7 @@ def _draw(settings: Settings, body: MAR, policy: Policy, state: DecodeState) -> 
     guidance = _guidance(settings, body, state, policy)
     solver = lookup("solver", settings.solver, SOLVERS)
     steps = settings.denoising(body, len(state.counts))
-    return diffusion_draw(body.denoiser(), solver, steps, guidance, body.config.channels)
+    return diffusion_draw(body.denoiser(), solver, steps, guidance, body.config.channels, settings.need())
 
 
 def _decoded(settings: Settings, body: MAR, policy: Policy, state: DecodeState, draw: Draw) -> Samples:

@@ -1,6 +1,7 @@
 """The loop: where, what, keep. Everything that makes one order, body or trace differ from another is passed in.
 
-Legend: B batch, L cells, C channels, N revealed cells of all images.
+Legend: B batch, L cells, C channels, D condition width, N revealed cells of all images, P some of these, X = 1 or 2
+(guidance's halves), M = X N.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from orderhead.core.conditions import Passes
 from orderhead.core.rng import Randomness
 from orderhead.orders.policy import Policy, ask
 from orderhead.orders.state import DecodeState, top_masked
+from orderhead.sampling.allocation import Need, parts
 from orderhead.sampling.guidance import Guidance
 from orderhead.sampling.replay import replayed
 from orderhead.sampling.solvers import Denoise, Denoising, Solver
@@ -86,11 +88,16 @@ def with_null_kept(passes: Passes, every: int) -> Predict:
 
 
 def diffusion_draw(
-    denoiser: SamplingDenoiser, solver: Solver, settings: Sequence[Denoising], guidance: Guidance | None, channels: int
+    denoiser: SamplingDenoiser,
+    solver: Solver,
+    settings: Sequence[Denoising],
+    guidance: Guidance | None,
+    channels: int,
+    need: Need | None = None,
 ) -> Draw:
     """Draw each token from a body's diffusion head; with guidance, the state holds conditions under no label too.
 
-    `settings` are the solver's, one for each unmasking step.
+    `settings` are the solver's, one for each unmasking step; `need` shares out the steps among its cells.
     """
 
     def solve(
@@ -100,6 +107,10 @@ def diffusion_draw(
         denoise = _guided(ask, *g_N) if g_N else _plain(ask)
         return solver.solve(denoise, rng.noises(index_N, cell_N, channels, own.steps), own)
 
+    def drawn(own: Denoising, rng: Randomness, *inputs: Tensor) -> Tensor:
+        how = solver, own, rng
+        return replayed(denoiser, solve, how, *inputs) if rng.replayable else solve(*how, *inputs)
+
     def draw(state: DecodeState, where_BL: Tensor) -> Tensor:
         assert state.conditions is not None
         z_MD, g_N = state.conditions.at(where_BL), ()
@@ -107,9 +118,14 @@ def diffusion_draw(
             assert state.null_conditions is not None, "guidance needs with_null"
             z_MD, g_N = torch.cat([z_MD, state.null_conditions.at(where_BL)]), (guidance(state, where_BL),)
         row_N, cell_N = where_BL.nonzero(as_tuple=True)
-        how = solver, settings[state.step], state.rng
-        inputs = z_MD, state.index_B[row_N], cell_N, *g_N
-        return replayed(denoiser, solve, how, *inputs) if state.rng.replayable else solve(*how, *inputs)
+        own, each = settings[state.step], (state.index_B[row_N], cell_N, *g_N)
+        if need is None:
+            return drawn(own, state.rng, z_MD, *each)
+        z_XND, values_NC = z_MD.unflatten(0, (-1, len(cell_N))), torch.empty(len(cell_N), channels, device=z_MD.device)
+        for part_P, steps in parts(need, state, where_BL, own.steps):
+            inputs = z_XND[:, part_P].flatten(0, 1), *(of_N[part_P] for of_N in each)
+            values_NC[part_P] = drawn(replace(own, steps=steps), state.rng, *inputs)
+        return values_NC
 
     return draw
 

@@ -177,9 +177,8 @@ def _head(mode: str, found: _Found) -> dict[str, object]:
 
 def _published(found: _Found, setting: Setting, body: MAR, labels_B: Tensor, checkout: str) -> dict[str, object]:
     """FLOPs, ours over the published code's; on a CPU memory too (held above the loaded model), and the errors."""
-    counts = setting.settings.counts(body.grid.L)
-    shape = body.config, counts, setting.denoise_steps, setting.cfg_scale != 1, setting.batch
-    costs: dict[str, object] = {"flops": round(flops.sampled(*shape) / flops.published(*shape), 4)}
+    work = body.config, setting.settings, setting.batch
+    costs: dict[str, object] = {"flops": round(flops.sampled(*work) / flops.published(*work), 4)}
     if body.device.type != "cpu":
         return costs
     costs["memory"] = round(_memory(setting, body, labels_B, checkout), 3)

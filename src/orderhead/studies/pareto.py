@@ -37,7 +37,7 @@ from orderhead.metrics.statistic import Statistic
 from orderhead.sampling import flops
 from orderhead.sampling.information import informed
 from orderhead.sampling.presets import filled
-from orderhead.sampling.sample import Settings
+from orderhead.sampling.sample import EXACT, Settings
 from orderhead.studies.beside import Difference, differences
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
 from orderhead.studies.information import curves
@@ -45,14 +45,7 @@ from orderhead.studies.seeds import pooled
 from orderhead.studies.turns import Pause, sampled, together
 from orderhead.studies.worlds import LEAST_IMAGES, World
 
-OWN = (
-    "steps",
-    "denoise_steps",
-    "solver",
-    "schedule",
-    "null_every",
-    "full_every",
-)  # what a point has for itself, beside its order
+OWN = ("steps", "denoise_steps", "solver", "schedule", *EXACT)  # what a point has for itself, beside its order
 TIMED_IMAGES = 8
 CURVE_IMAGES = 200
 IMAGES = 200  # a point and seed
@@ -70,6 +63,7 @@ class Point:
     informed: bool = False
     null_every: int = 1
     full_every: int = 1
+    denoise_by: str = "even"
 
     def settings(self, base: Settings, L: int, curve_L: np.ndarray | None) -> Settings:
         """`curve_L`: the body's information curve, which an informed point needs."""
@@ -79,7 +73,7 @@ class Point:
             schedule = informed(curve_L, steps)
         return replace(
             base, order=self.order, steps=steps, denoise_steps=self.denoise_steps, solver=self.solver,
-            null_every=self.null_every, full_every=self.full_every, schedule=schedule,
+            schedule=schedule, **{name: getattr(self, name) for name in EXACT},
         )  # fmt: skip
 
     def name(self, L: int) -> str:
@@ -89,6 +83,7 @@ class Point:
             "informed": self.informed,
             f"null{self.null_every}": self.null_every > 1,
             f"full{self.full_every}": self.full_every > 1,
+            self.denoise_by: self.denoise_by != "even",
         }
         return "-".join([self.order, f"{self._steps(L)}x{denoise}", *(end for end, holds in ends.items() if holds)])
 
@@ -205,18 +200,7 @@ def _line(name: str, gap: Difference, work: float, spent: float) -> dict[str, An
 
 def _flops(run: Comparison) -> dict[str, float]:
     """Of one image under each arm, over the reference's."""
-    body, arms = run.body, {name: arm.settings for name, arm in run.arms.items()}
-    work = {
-        name: flops.sampled(
-            body.config,
-            s.counts(body.grid.L),
-            s.denoise_steps,
-            s.cfg_scale != 1,
-            null_every=s.null_every,
-            full_every=s.full_every,
-        )
-        for name, s in arms.items()
-    }
+    work = {name: flops.sampled(run.body.config, arm.settings) for name, arm in run.arms.items()}
     return {name: each / work[BASELINE] for name, each in work.items()}
 
 
