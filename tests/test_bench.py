@@ -39,7 +39,7 @@ def test_every_run_makes_every_step_in_turn():
     assert all(spent > 0 for spent in done.seconds.values())
     assert torch.equal(done.tokens["one"], run(SHORT, body, torch.tensor([1]), torch.tensor([0])).tokens_BLC)
     assert torch.equal(done.tokens["one"], done.tokens["two"])
-    assert "conditions" not in vars(body)  # the body itself stays as it was
+    assert "passes" not in vars(body)  # the body itself stays as it was
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
@@ -196,8 +196,32 @@ def test_the_command_measures(capsys):
     assert all(rows[mode]["inside"] > 1 for mode in ("fast", "slow"))
 
 
+def test_savings_and_batches_are_measured_beside_random(capsys, monkeypatch):
+    """Ten batches of one image make ten times as many steps; savings make as many as random."""
+    ran = []
+    monkeypatch.setattr(
+        bench, "sampled", lambda *args, **how: (ran.append((args[0], how)), turns.sampled(*args, **how))[1]
+    )
+    arguments = ["--size", "tiny", "--steps", "4", "--denoise-steps", "2", "--rounds", "1", "--batch", "10"]
+    assert main(["bench", *arguments, "--modes", "full-2,null-2,apart", "--json"]) == 0
+    rows = {row["mode"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == ["full-2", "null-2", "apart"]
+    assert all(row["ratio"] > 0 and "inside" not in row for row in rows.values())
+    assert [(s.full_every, s.null_every, how) for s, how in ran] == [
+        (1, 1, {}), (2, 1, {}), (1, 2, {}), (1, 1, {"batches": 10}),
+    ]  # fmt: skip
+
+
+def test_batches_are_the_same_images():
+    body, times = bare_body(), []
+    apart = turns.sampled(SHORT, body, 5, lambda: times.append(1), batches=3)
+    assert len(times) == 3 * 4
+    torch.testing.assert_close(apart, turns.sampled(SHORT, body, 5, lambda: None), atol=1e-4, rtol=1e-4)
+
+
 WRONG = {
     "size": ["--size", "tinny"], "rounds": ["--rounds", "0"], "mode": ["--modes", "slo", "--size", "tiny"],
+    "apart": ["--modes", "apart", "--batch", "9", "--size", "tiny"],
     "threads": ["--threads", "0"], "nothing": ["--modes", "none"], "steps": ["--steps", "65", "--size", "tiny"],
 }  # fmt: skip
 

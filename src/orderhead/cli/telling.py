@@ -67,7 +67,7 @@ def bench(
     *,
     size: Annotated[str, arg(metavar="tiny|small|base|large|huge")] = "base",
     body: str = "none",
-    modes: Names = "all",
+    modes: Names = "heads",
     reference: Annotated[str, arg(metavar="PATH")] = "none",
     steps: Int = 64,
     denoise_steps: Int = 100,
@@ -82,7 +82,7 @@ def bench(
     out: str = "out/pareto",
     json: bool = False,
 ) -> None:
-    """Measure what it costs to ask a head, and the published code beside ours: seconds over those of random order.
+    """Measure what asking a head costs, what savings save, and the published code: seconds over those of random order.
 
     With a reference: `error` is how far our tokens are from its, relative to their norm; `own_error` how far its tokens
     are from themselves where its sums are taken in another order; `flops` and `memory` (above the loaded model) are
@@ -95,11 +95,12 @@ def bench(
         orderhead bench --size base --rounds 3
         orderhead bench --pareto --images 100 --out out/pareto
         orderhead bench --body fashion --modes none --reference ~/mar --batch 16
+        orderhead bench --size base --modes full-4 --rounds 1
 
     Args:
         size: The body's size; its weights are untrained.
         body: A trained body instead: a shipped name, a folder, or a hub id.
-        modes: Of asking a head: fast, semifast-8, slow; all, or none.
+        modes: heads, or of these: fast, semifast-8, slow; null-2, full-2, full-4 (what --null-every and --full-every save); apart (a batch's images in ten batches, as ten orders are sampled). all, or none.
         reference: A checkout of github.com/LTH14/mar, run as it is; without a GPU on the CPU.
         steps: Unmasking steps.
         denoise_steps: Denoising steps a token.
@@ -112,16 +113,16 @@ def bench(
         seeds: Of noise, of --pareto; at least two.
         out: Folder for what --pareto measures and its page.
         json: Print JSON instead of a table.
-    """
+    """  # noqa: E501
     import torch
 
-    from orderhead.studies.bench import MODES, Setting, measure
+    from orderhead.studies.bench import HEADS, MODES, Setting, measure
 
     if threads < 1:
         raise ValueError(f"threads is at least 1, got {threads}")
     torch.set_num_threads(threads)
     if pareto:
-        timing = {"size": size != "base", "modes": modes != "all", "reference": reference != "none", "json": json}
+        timing = {"size": size != "base", "modes": modes != "heads", "reference": reference != "none", "json": json}
         for option in (name for name, given in timing.items() if given):
             raise ValueError(f"--{option} is of timing and changes nothing with --pareto; leave one of them out")
         from orderhead.report import build
@@ -130,7 +131,8 @@ def bench(
         chosen = {"body": "fashion" if body == "none" else body, "images": quality.IMAGES if images is None else images}
         wrote(build(quality.pareto(Path(out), **chosen, seeds=parse_seeds(seeds), judging=judging.given())))
         return
-    asked = {"all": MODES, "none": ()}[modes] if modes in ("all", "none") else split(modes)
+    named = {"heads": HEADS, "all": MODES, "none": ()}
+    asked = named[modes] if modes in named else split(modes)
     trained, checkout = ("" if given == "none" else given for given in (body, reference))
     show(measure(Setting(size, trained, steps, denoise_steps, batch, dtype=dtype), rounds, asked, checkout), json)
 

@@ -1,4 +1,4 @@
-"""What it costs, side by side: the same images under random order, under a head, and by the published code.
+"""What it costs, side by side: images under random order, under a head, with savings, and by the published code.
 
 The runs of a round go forward together (`turns`); a ratio compares their seconds with random's, and the value is the
 median over rounds, beside the least and the greatest. `inside` says what a head costs from within its run: 1 + the
@@ -33,7 +33,15 @@ from orderhead.studies.turns import Run, sampled, together, wait
 from orderhead.training.heads import HeadRecipe, untrained_head
 
 RANDOM, PUBLISHED = "random", "published"
-MODES = ("fast", "semifast-8", "slow")
+HEADS = ("fast", "semifast-8", "slow")
+SAVINGS: Mapping[str, Mapping[str, int]] = {
+    "null-2": {"null_every": 2},
+    "full-2": {"full_every": 2},
+    "full-4": {"full_every": 4},
+}
+APART, ORDERS = "apart", 10
+MODES = (*HEADS, *SAVINGS, APART)
+"""How a head is asked; what a sampler may leave out; the same images in ten batches, as ten orders are sampled."""
 WARM_UPS = {"cuda": 2}  # rounds that do not count: kernels are loaded in the first, graphs recorded by the second
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COLUMNS = (
@@ -77,9 +85,9 @@ class Setting:
 
 
 def measure(
-    setting: Setting, rounds: int = 3, modes: Sequence[str] = MODES, checkout: str = ""
+    setting: Setting, rounds: int = 3, modes: Sequence[str] = HEADS, checkout: str = ""
 ) -> list[dict[str, object]]:
-    """Each mode of a head, and the code in `checkout` (LTH14/mar's), beside random: a row each, with `COLUMNS`.
+    """Each of `MODES`, and the code in `checkout` (LTH14/mar's), beside random: a row each, with `COLUMNS`.
 
     ValueError for an unknown size or mode, fewer than one round, and where the checkout is none.
     """
@@ -96,7 +104,7 @@ def measure(
     for _ in range(WARM_UPS.get(body.device.type, 0)):
         together(runs, body.device)
     found = _rounds(runs, heads, rounds, body.device, setting.steps)
-    rows = [_row(mode, found, setting) | _head(mode, found) for mode in modes]
+    rows = [_row(mode, found, setting) | (_head(mode, found) if mode in heads else {}) for mode in modes]
     if checkout:
         rows.append(_row(PUBLISHED, found, setting) | _published(found, setting, body, labels_B, checkout))
     columns = [column for column in COLUMNS if any(column in row for row in rows)]
@@ -123,13 +131,19 @@ class _Timed:
 def _runs(setting: Setting, body: MAR, modes: Sequence[str]) -> tuple[dict[str, Run], dict[str, _Timed]]:
     """Random's run and those of the modes, and the heads that the latter ask."""
     for mode in modes:
-        lookup("mode", mode, {known: known for known in MODES})
-    heads = {mode: _Timed(learned(untrained_head(HeadRecipe(""), body))) for mode in modes}
-    cases = {RANDOM: setting.settings}
-    cases |= {mode: replace(setting.settings, order=head, rescore=mode) for mode, head in heads.items()}
+        lookup("mode", mode, dict.fromkeys(MODES))
+    if APART in modes and setting.batch < ORDERS:
+        raise ValueError(f"{APART} cuts a batch into {ORDERS}; give it at least as many images, not {setting.batch}")
+    own = setting.settings
+    heads = {mode: _Timed(learned(untrained_head(HeadRecipe(""), body))) for mode in modes if mode in HEADS}
+    cases = {RANDOM: own} | {mode: replace(own, order=head, rescore=mode) for mode, head in heads.items()}
+    cases |= {mode: replace(own, rng="paired", **SAVINGS[mode]) for mode in modes if mode in SAVINGS}
     for case in cases.values():
         case.check(body)
-    return {name: partial(sampled, case, body, setting.batch) for name, case in cases.items()}, heads
+    runs: dict[str, Run] = {name: partial(sampled, case, body, setting.batch) for name, case in cases.items()}
+    if APART in modes:
+        runs[APART] = partial(sampled, own, body, setting.batch, batches=ORDERS)
+    return runs, heads
 
 
 @dataclass(frozen=True)
@@ -146,7 +160,8 @@ def _rounds(
 ) -> _Found:
     """Every round another run goes first: what comes after a long one may be slower."""
     found, names = _Found({name: [] for name in runs}, {name: [] for name in heads}, {}), list(runs)
-    with tqdm(total=rounds * len(runs) * steps, desc="timing", unit="step") as bar:
+    every = len(runs) + (ORDERS - 1) * (APART in runs)
+    with tqdm(total=rounds * every * steps, desc="timing", unit="step") as bar:
         for k in range(rounds):
             for head in heads.values():
                 head.seconds = 0.0

@@ -103,6 +103,10 @@ POINTS: Sequence[Point] = (
     Point("halton", 8, 10, "dpm"),
     Point("random", 8, 10, "dpm", informed=True),
     Point("random", 8, 10, "dpm", informed=True, null_every=2),
+    Point("random", 8, 10, "dpm", informed=True, full_every=3),
+    Point("random", 4, 10, "dpm", informed=True, full_every=4),
+    Point("random", 8, 10, "dpm", informed=True, denoise_by="pull"),
+    Point("random", 8, 10, "dpm", informed=True, denoise_by="contrast"),
     Point("random", 8, 6, "dpm", informed=True),
     Point("random", 10, 10, "dpm", informed=True),
 )
@@ -145,13 +149,15 @@ def pareto(
 
 
 def _twins(values: Mapping[str, Sequence[float]], L: int) -> list[str]:
-    """Informed points minus those that differ in nothing but the cosine schedule, seed by seed, and all together."""
-    pairs = [(p.name(L), replace(p, informed=False).name(L)) for p in POINTS if p.informed]
-    both = [(name, twin) for name, twin in pairs if name in values and twin in values]
-    gaps = {(name, twin): np.array(values[name]) - np.array(values[twin]) for name, twin in both}
-    said = [f"- {name} minus {twin}: {_mean(gap)}" for (name, twin), gap in gaps.items()]
-    if len(gaps) > 1:
-        said.append(f"- informed minus cosine, mean of these: {_mean(np.mean(list(gaps.values()), axis=0))}")
+    """Points minus those that differ in one option alone, seed by seed; where there are several, their mean too."""
+    said = []
+    for option, usual in {"informed": False, **EXACT}.items():
+        pairs = [(p.name(L), replace(p, **{option: usual}).name(L)) for p in POINTS if getattr(p, option) != usual]
+        both = [(name, twin) for name, twin in pairs if name in values and twin in values]
+        gaps = {f"{name} minus {twin}": np.array(values[name]) - np.array(values[twin]) for name, twin in both}
+        said += [f"- {text}: {_mean(gap)}" for text, gap in gaps.items()]
+        if len(gaps) > 1:
+            said.append(f"- {option}, mean of these: {_mean(np.mean(list(gaps.values()), axis=0))}")
     return [*said, ""]
 
 
@@ -252,8 +258,9 @@ def table(lines: Sequence[Mapping[str, Any]], seeds: int, images: int) -> str:
 
 NOTE = (
     "order-STEPSxDENOISING; 25to5 is from 25 denoising steps at the first unmasking step to 5 at the last; informed: "
-    "cells a step by the body's information curve; null2: guidance's second half at every other step; preset-fast: "
-    "what --preset fast gives. matched: "
+    "cells a step by the body's information curve; null2: guidance's second half at every other step; full3: all cells "
+    "at every third step; pull, contrast: how a step's denoising steps are shared out; preset-fast: what --preset fast "
+    "gives. matched: "
     "the interval contains 0 or lies below, which few images do easily: its upper end says what may be lost. Seconds "
     "are of one batch, all points going forward in turn."
 )

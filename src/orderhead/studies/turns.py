@@ -103,11 +103,13 @@ def together(cases: Mapping[str, Run], device: torch.device, step: Callable[[], 
     return done
 
 
-def sampled(settings: Settings, body: MAR, images: int, pause: Pause) -> Tensor:
+def sampled(settings: Settings, body: MAR, images: int, pause: Pause, batches: int = 1) -> Tensor:
     """Tokens of the first so many images, with a pause at the start of every unmasking step."""
-    index = torch.arange(images)
-    labels = stream.labels_of(index, body.config.classes).to(body.device)
-    return run(settings, watched(body, pause), labels, index).tokens_BLC
+    seen, found = watched(body, pause), []
+    for index in torch.arange(images).chunk(batches):
+        labels = stream.labels_of(index, body.config.classes).to(body.device)
+        found.append(run(settings, seen, labels, index).tokens_BLC)
+    return torch.cat(found)
 
 
 def wait(device: torch.device) -> None:
