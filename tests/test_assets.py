@@ -52,7 +52,7 @@ def test_bodies_are_listed_with_what_their_cards_say_first(capsys):
 
 
 def test_each_head_fits_the_body_and_has_a_card():
-    assert assets.shipped("heads") == ["fashion-aligned", "fashion-nonaligned"]
+    assert assets.shipped("heads") == ["fashion-aligned", "fashion-nonaligned", "fashion-ordered-aligned"]
     body = load_body("fashion")
     for name in assets.shipped("heads"):
         load_head(name).fits(body.grid.L, body.config.decoder_width)

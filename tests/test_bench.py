@@ -197,7 +197,7 @@ def test_the_command_measures(capsys):
 
 
 def test_savings_and_batches_are_measured_beside_random(capsys, monkeypatch):
-    """Ten batches of one image make ten times as many steps; savings make as many as random."""
+    """All of the same images, on the same random numbers."""
     ran = []
     monkeypatch.setattr(
         bench, "sampled", lambda *args, **how: (ran.append((args[0], how)), turns.sampled(*args, **how))[1]
@@ -207,20 +207,21 @@ def test_savings_and_batches_are_measured_beside_random(capsys, monkeypatch):
     rows = {row["mode"]: row for row in json.loads(capsys.readouterr().out)}
     assert list(rows) == ["full-2", "null-2", "apart"]
     assert all(row["ratio"] > 0 and "inside" not in row for row in rows.values())
-    assert [(s.full_every, s.null_every, how) for s, how in ran] == [
-        (1, 1, {}), (2, 1, {}), (1, 2, {}), (1, 1, {"batches": 10}),
+    assert [(s.rng, s.full_every, s.null_every, how) for s, how in ran] == [
+        ("paired", 1, 1, {}), ("paired", 2, 1, {}), ("paired", 1, 2, {}), ("paired", 1, 1, {"batches": 10}),
     ]  # fmt: skip
 
 
 def test_batches_are_the_same_images():
     body, times = bare_body(), []
-    apart = turns.sampled(SHORT, body, 5, lambda: times.append(1), batches=3)
-    assert len(times) == 3 * 4
-    torch.testing.assert_close(apart, turns.sampled(SHORT, body, 5, lambda: None), atol=1e-4, rtol=1e-4)
+    apart = turns.sampled(SHORT, body, 11, lambda: times.append(1), batches=10)
+    assert len(times) == 4
+    torch.testing.assert_close(apart, turns.sampled(SHORT, body, 11, lambda: None), atol=1e-4, rtol=1e-4)
 
 
 WRONG = {
     "size": ["--size", "tinny"], "rounds": ["--rounds", "0"], "mode": ["--modes", "slo", "--size", "tiny"],
+    "savings": ["--modes", "full-2", "--reference", "mar", "--size", "tiny"],
     "apart": ["--modes", "apart", "--batch", "9", "--size", "tiny"],
     "threads": ["--threads", "0"], "nothing": ["--modes", "none"], "steps": ["--steps", "65", "--size", "tiny"],
 }  # fmt: skip

@@ -13,6 +13,7 @@ from worlds import bare_body
 from orderhead.body.conditions import block_at
 from orderhead.body.mar import MAR, SIZES
 from orderhead.body.watched import watched
+from orderhead.core.cells import visible
 from orderhead.core.rng import Paired
 from orderhead.orders.state import DecodeState
 from orderhead.sampling import flops
@@ -279,20 +280,50 @@ def test_rows_that_are_not_asked_keep_what_they_have(body):
     kept = body.passes(3)
     kept(tokens, masks[0], labels).at(masks[1])
     kept(tokens[:1], masks[1][:1], labels[:1]).at(masks[2][:1])
-    late = kept(tokens, masks[2], labels).at(masks[2])
-    alone = body.passes(3)
-    alone(tokens[1:], masks[0][1:], labels[1:]).at(masks[1][1:])
-    expected = alone(tokens[1:], masks[2][1:], labels[1:]).at(masks[2][1:])
-    assert relative(late[int(masks[2][0].sum()) :], expected) <= TOLERANCE
+    late = kept(tokens, masks[2], labels).at(masks[2]).split(masks[2].sum(1).tolist())
+    for row, asked in ((slice(0, 1), masks), (slice(1, 2), masks[::2])):
+        alone = body.passes(3)
+        for mask, following in zip(asked, (*asked[1:], masks[2]), strict=True):
+            expected = alone(tokens[row], mask[row], labels[row]).at(following[row])
+        assert relative(late[row.start], expected) <= TOLERANCE
+
+
+def test_rows_that_missed_a_full_pass_have_it_when_they_are_next_asked(body):
+    tokens, labels, masks = revealing(4)
+    kept = body.passes(2)
+    kept(tokens, masks[0], labels).at(masks[1])
+    for mask in masks[1:3]:
+        kept(tokens[:1], mask[:1], labels[:1]).at(mask[:1])
+    late, expected = kept(tokens, masks[3], labels), body.conditions(tokens, masks[3], labels)
+    assert relative(late.halves()[1].at(masks[3][1:]), expected.halves()[1].at(masks[3][1:])) <= TOLERANCE
+
+
+def test_a_partial_pass_is_what_one_block_would_say():
+    """With one block each the encoder's old keys are exact, so all that is stale are old cells in the decoder."""
+    body = bare_body(grid_h=8, grid_w=8)
+    tokens, labels, masks = revealing(2)
+    labels = labels.clamp(max=2)
+    kept, inputs = body.passes(2), []
+    kept(tokens, masks[0], labels).at(masks[1])
+    found = kept(tokens, masks[1], labels).at(masks[1])
+    for mask in masks:
+        seen = visible(mask)
+        inputs.append(body._decoder_input(body._encode(tokens, *seen, labels), *seen, mask))
+    S, stale = body.config.buffer_size, torch.nn.functional.pad(~masks[0], (body.config.buffer_size, 0))
+    x = body.decoder_blocks[0](torch.where(stale[..., None], *inputs))
+    expected = (body.decoder_norm(x)[:, S:] + body.diffusion_pos_embed_learned)[masks[1]]
+    assert relative(found, expected) <= TOLERANCE
 
 
 def test_conditions_of_an_earlier_pass_are_gone(body):
     tokens, labels, masks = revealing(2)
     kept = body.passes(2)
     first = kept(tokens, masks[0], labels)
+    half = first.halves()[0]
     kept(tokens, masks[1], labels)
-    with pytest.raises(AssertionError, match="of an earlier pass"):
-        first.at(masks[1])
+    for late in (lambda: first.at(masks[1]), first.halves, lambda: half.everywhere):
+        with pytest.raises(AssertionError, match="of an earlier pass"):
+            late()
 
 
 @pytest.mark.parametrize("settings", [Settings(full_every=4), Settings(full_every=3, null_every=2, rescore=3)])
@@ -311,11 +342,29 @@ def test_kept_features_are_of_bodies_of_half_precision_too():
     with torch.no_grad():
         for mask in masks:
             found, expected = kept(tokens, mask, labels).at(mask), body.conditions(tokens, mask, labels).at(mask)
-            assert relative(found.float(), expected.float()) < 0.2
+            assert relative(found.float(), expected.float()) < (0.02 if mask is masks[0] else 0.2)
 
 
-@pytest.mark.parametrize(("null_every", "full_every"), [(2, 1), (3, 1), (9, 1), (1, 2), (1, 4), (2, 2), (2, 3), (3, 2)])
-@pytest.mark.parametrize("cfg_scale", [1.0, 2.0])
+@pytest.mark.parametrize("rescore", ["fast", "slow"])
+def test_an_order_that_reads_z_is_asked_of_kept_features_too(body, rescore):
+    settings = Settings(lambda state: -state.z_BLD.std(-1), 6, 3, 3.0, x0_bound=3.0, full_every=3, rescore=rescore)
+    index = torch.arange(2)
+    known = (
+        torch.randn(2, L, CONFIG.channels, generator=torch.Generator().manual_seed(1)),
+        index[:, None] * 0 + torch.arange(L) >= 20,
+    )
+    for given in (None, known):
+        found = run(settings, body, index, index, given)
+        assert found.tokens_BLC.isfinite().all()
+        assert (found.trace.order_BL.argsort(1).argsort(1) == found.trace.order_BL).all()
+    torch.testing.assert_close(found.tokens_BLC[:, :20], known[0][:, :20])
+
+
+@pytest.mark.parametrize(
+    ("null_every", "full_every", "cfg_scale"),
+    [(n, f, 2.0) for n, f in ((2, 1), (3, 1), (9, 1), (1, 2), (1, 4), (2, 2), (2, 3), (3, 2), (4, 3))]
+    + [(1, 2, 1.0), (1, 4, 1.0)],
+)
 def test_the_formula_counts_kept_steps(null_every, full_every, cfg_scale):
     body = bare_body(**SHAPES["widths"])
     settings = Settings("random", 5, 4, cfg_scale, null_every=null_every, full_every=full_every)

@@ -43,11 +43,11 @@ class SamplingOptions:
     """From noise to a token: as published, or a deterministic one for few steps; auto is the preset's."""
     null_every: Int = 1
     """Guidance's pass without a label runs every so many steps, its difference is reused in between; 1 is exact."""
-    denoise_by: Literal["even", "pull", "contrast", "score"] = "even"
-    """Cells of a step that get more of its denoising steps: those that guidance moves most, in most varied
-    surroundings, or of highest score."""
     full_every: Int = 1
     """Every so many steps the body computes all cells, in between those that are new or asked for; 1 is exact."""
+    denoise_by: Literal["even", "pull", "contrast", "score"] = "even"
+    """Cells of a step that get more of its denoising steps: all the same; those that guidance moves most; those whose
+    known neighbours vary most; those of highest score."""
     seed: Int = 0
     """An image is a function of seed, number and label."""
 
@@ -73,8 +73,9 @@ class SamplingOptions:
             "steps": self.steps, "denoise_steps": denoise_of(self.denoise_steps), "cfg_scale": self.cfg,
             "solver": None if self.solver == "auto" else self.solver, "schedule": schedule_of(self.schedule),
         }  # fmt: skip
-        if self.null_every > 1 and self.cfg == 1:
-            raise ValueError("--null-every is of guidance, and --cfg 1 is none; leave one of them out")
+        idle = {"--null-every": self.null_every > 1, "--denoise-by pull": self.denoise_by == "pull"}
+        for option in (name for name, given in idle.items() if given and self.cfg == 1):
+            raise ValueError(f"{option} is of guidance, and --cfg 1 is none; leave one of them out")
         return filled(body, body.grid.L, given, order, preset) | {
             "cfg_schedule": self.cfg_schedule, "temperature": self.temperature, "rescore": self.rescore,
             "seed": self.seed, "head": self.head or HEADS.get(name), "null_every": self.null_every,

@@ -9,6 +9,7 @@ images, D width.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
 
@@ -20,19 +21,15 @@ from orderhead.core.cells import take, visible
 from orderhead.core.conditions import Conditions
 
 
-class PassConditions:
-    """The conditions of one pass of a body, from the tokens `x_BTD` that enter the decoder's last block."""
+class AskedConditions(ABC):
+    """z, computed for the cells that it is asked of."""
 
-    def __init__(self, x_BTD: Tensor, block: nn.Module, norm: nn.Module, position_1LD: Tensor) -> None:
-        assert isinstance(block, Block)
-        self._x_BTD, self._block, self._norm, self._position_1LD = x_BTD, block, norm, position_1LD
-        self._last: tuple[Tensor, Tensor] | None = None
+    _last: tuple[Tensor, Tensor] | None = None
 
     @cached_property
     def everywhere(self) -> Tensor:
         """z (B, L, D) of every cell."""
-        L = self._position_1LD.shape[1]
-        return self._norm(self._block(self._x_BTD))[:, -L:] + self._position_1LD
+        return self._everywhere()
 
     def at(self, where_BL: Tensor) -> Tensor:
         """z (N, D) where `where_BL` is True, in raster order; taken from `everywhere` where that is known already.
@@ -44,6 +41,24 @@ class PassConditions:
         if self._last is None or self._last[0] is not where_BL:
             self._last = where_BL, self._at(where_BL)
         return self._last[1]
+
+    @abstractmethod
+    def _everywhere(self) -> Tensor: ...
+
+    @abstractmethod
+    def _at(self, where_BL: Tensor) -> Tensor: ...
+
+
+class PassConditions(AskedConditions):
+    """The conditions of one pass of a body, from the tokens `x_BTD` that enter the decoder's last block."""
+
+    def __init__(self, x_BTD: Tensor, block: nn.Module, norm: nn.Module, position_1LD: Tensor) -> None:
+        assert isinstance(block, Block)
+        self._x_BTD, self._block, self._norm, self._position_1LD = x_BTD, block, norm, position_1LD
+
+    def _everywhere(self) -> Tensor:
+        L = self._position_1LD.shape[1]
+        return self._norm(self._block(self._x_BTD))[:, -L:] + self._position_1LD
 
     def _at(self, where_BL: Tensor) -> Tensor:
         index_BQ, asked_BQ = visible(~where_BL)

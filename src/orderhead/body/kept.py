@@ -4,7 +4,8 @@ MAR encodes all visible tokens and decodes all cells anew at every step, though 
 pass keeps the keys and values of all tokens in every block. In the passes after it the encoder runs for the buffer and
 for the cells revealed since, the decoder for these and for the cells that z is asked of; they attend to all others as
 those were. (LazyMAR's token cache, Yan et al. 2025, computes the tokens whose features have changed most; here it is
-known beforehand which have.)
+known beforehand which have.) So the z of a cell depends on which others were asked with it and before. What is kept are
+2 R T D numbers a block: at MAR-B's sizes 94 MB an image with guidance in float32.
 
 Legend: B rows of a pass, R rows that are kept (B or more), S buffer tokens, L cells, T = S + L, A tokens computed in a
 pass, Q asked cells of an image, N asked cells of all images, D width.
@@ -12,16 +13,14 @@ pass, Q asked cells of an image, N asked cells of all images, D width.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from orderhead.body.conditions import among, keys_values
+from orderhead.body.conditions import AskedConditions, among, keys_values
 from orderhead.core.cells import put, take, visible
-from orderhead.core.conditions import Conditions
 
 if TYPE_CHECKING:
     from orderhead.body.mar import MAR
@@ -30,14 +29,15 @@ if TYPE_CHECKING:
 class KeptPasses:
     """A body's `conditions` for one batch that is decoded step by step; every so many-th pass is a full one.
 
-    The rows of a pass are those of the first pass, or the first of them: the others keep what they have.
+    The rows of a pass are those of the first pass, or the first of them. The others catch up when they are next asked:
+    on the cells that were revealed since, or on all where a full pass was due.
     """
 
     def __init__(self, body: MAR, every: int) -> None:
         self._body, self._every, self.done = body, every, 0
 
     def __call__(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> KeptConditions:
-        self._body.check(tokens_BLC, mask_BL, labels_B)
+        self._body.check_inputs(tokens_BLC, mask_BL, labels_B)
         B, S = len(mask_BL), self._body.config.buffer_size
         if self.done == 0:
             self._known_RT, self._stale_RT = mask_BL.new_zeros(2, B, S + mask_BL.shape[1])
@@ -47,7 +47,7 @@ class KeptPasses:
                 for blocks in (self._body.encoder_blocks, self._body.decoder_blocks)
             )
         if self.done % self._every == 0:
-            self._known_RT[:B], self._stale_RT[:B] = False, True
+            self._known_RT[:], self._stale_RT[:] = False, True
         self.done += 1
         self._encode(tokens_BLC, F.pad(~mask_BL, (S, 0), value=True), labels_B)
         return KeptConditions(self, slice(0, B))
@@ -63,22 +63,27 @@ class KeptPasses:
         new_BT[:, : body.config.buffer_size] = True
         self._known_RT[rows] |= new_BT
         self._stale_RT[rows] |= new_BT
-        index_BA, new_BA = visible(~new_BT)
+        index_BA = _tokens(new_BT)
         x_BAD = self._encoder(take(body.embedded(tokens_BLC, labels_B), index_BA), index_BA, rows, known_BT)
-        x_BAD, inputs_BTD = body.decoder_embed(body.encoder_norm(x_BAD)), self._inputs_RTD[rows]
-        put(inputs_BTD, index_BA, torch.where(new_BA[..., None], x_BAD, take(inputs_BTD, index_BA)))
+        put(self._inputs_RTD[rows], index_BA, body.decoder_embed(body.encoder_norm(x_BAD)).to(self._inputs_RTD.dtype))
 
     def decoded(self, rows: slice, where_BL: Tensor) -> Tensor:
         """z (N, D) of these rows where `where_BL` is True, in raster order."""
         body, S = self._body, self._body.config.buffer_size
         asked_BT = F.pad(where_BL, (S, 0))
-        index_BA, _ = visible(~(self._stale_RT[rows] | asked_BT))
+        index_BA = _tokens(self._stale_RT[rows] | asked_BT)
         self._stale_RT[rows] = False
         pick_BQ, asked_BQ = visible(~asked_BT.gather(1, index_BA))
-        x_BAD = take(self._inputs_RTD[rows] + body.decoder_pos_embed_learned, index_BA)
+        x_BAD = take(self._inputs_RTD[rows], index_BA) + take(body.decoder_pos_embed_learned, index_BA)
         x_BQD = self._decoder(x_BAD, index_BA, rows, pick_BQ=pick_BQ)
         cell_BQ = (index_BA.gather(1, pick_BQ) - S).clamp(min=0)
         return (body.decoder_norm(x_BQD) + take(body.diffusion_pos_embed_learned, cell_BQ))[asked_BQ]
+
+
+def _tokens(computed_BT: Tensor) -> Tensor:
+    """Where True, (B, A); rows with fewer are filled up with token 0, of the buffer, which nobody misses."""
+    index_BA, real_BA = visible(~computed_BT)
+    return torch.where(real_BA, index_BA, 0)
 
 
 class _Layers:
@@ -113,54 +118,25 @@ class _Layers:
         return kept
 
 
-class KeptConditions:
+class KeptConditions(AskedConditions):
     """The conditions of one of these passes. They are asked before the next one: what they are made of goes on."""
 
     def __init__(self, passes: KeptPasses, rows: slice) -> None:
         self._passes, self._rows, self._number = passes, rows, passes.done
-        self._last: tuple[Tensor, Tensor] | None = None
-        self._pair: tuple[Tensor, tuple[Tensor, ...]] | None = None
 
-    @cached_property
-    def everywhere(self) -> Tensor:
-        """z (B, L, D) of every cell."""
+    def halves(self) -> tuple[KeptConditions, KeptConditions]:
+        """Those of the first and of the second half of the batch."""
+        self._check()
+        half = self._rows.stop // 2
+        return KeptConditions(self._passes, slice(0, half)), KeptConditions(self._passes, slice(half, self._rows.stop))
+
+    def _everywhere(self) -> Tensor:
         where_BL = self._passes.all_cells(self._rows)
-        return self._asked(where_BL).unflatten(0, where_BL.shape)
+        return self._at(where_BL).unflatten(0, where_BL.shape)
 
-    def at(self, where_BL: Tensor) -> Tensor:
-        """z (N, D) where `where_BL` is True, in raster order; what was asked last is remembered."""
-        if "everywhere" in vars(self):
-            return self.everywhere[where_BL]
-        if self._last is None or self._last[0] is not where_BL:
-            self._last = where_BL, self._asked(where_BL)
-        return self._last[1]
-
-    def pair(self, where_BL: Tensor) -> tuple[Tensor, ...]:
-        """z of the first and of the second half of the batch at the same cells, remembered too."""
-        if self._pair is None or self._pair[0] is not where_BL:
-            self._pair = where_BL, self.at(where_BL.repeat(2, 1)).chunk(2)
-        return self._pair[1]
-
-    def halves(self) -> tuple[Conditions, Conditions]:
-        """Those of the first and of the second half of the batch, at some cells computed together."""
-        return _Half(self, 0), _Half(self, 1)
-
-    def half(self, part: int) -> KeptConditions:
-        B = self._rows.stop // 2
-        return KeptConditions(self._passes, slice(part * B, (part + 1) * B))
-
-    def _asked(self, where_BL: Tensor) -> Tensor:
-        assert self._number == self._passes.done, "these conditions are of an earlier pass"
+    def _at(self, where_BL: Tensor) -> Tensor:
+        self._check()
         return self._passes.decoded(self._rows, where_BL)
 
-
-class _Half:
-    def __init__(self, both: KeptConditions, part: int) -> None:
-        self._both, self._part = both, part
-
-    @cached_property
-    def everywhere(self) -> Tensor:
-        return self._both.half(self._part).everywhere
-
-    def at(self, where_BL: Tensor) -> Tensor:
-        return self.everywhere[where_BL] if "everywhere" in vars(self) else self._both.pair(where_BL)[self._part]
+    def _check(self) -> None:
+        assert self._number == self._passes.done, "these conditions are of an earlier pass"

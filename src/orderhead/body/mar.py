@@ -146,7 +146,7 @@ class MAR(nn.Module, PyTorchModelHubMixin):
 
     def conditions(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> PassConditions:
         """`predict` up to the decoder's last block, which runs for the cells that z is then asked of."""
-        self.check(tokens_BLC, mask_BL, labels_B)
+        self.check_inputs(tokens_BLC, mask_BL, labels_B)
         index_BV, visible_BV = visible(mask_BL)
         x = self._encode(tokens_BLC, index_BV, visible_BV, labels_B)
         *blocks, last = self.decoder_blocks
@@ -159,7 +159,7 @@ class MAR(nn.Module, PyTorchModelHubMixin):
         """`conditions` for one batch, step by step; every so many-th pass is a full one (`body.kept`)."""
         return self.conditions if full_every == 1 else KeptPasses(self, full_every)
 
-    def check(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> None:
+    def check_inputs(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> None:
         """ValueError where shapes do not fit the body's grid, or a label is none of its classes."""
         B, L, config = len(mask_BL), self.config.grid.L, self.config
         if tokens_BLC.shape != (B, L, config.channels) or mask_BL.shape != (B, L) or mask_BL.dtype != torch.bool:

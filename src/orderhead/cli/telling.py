@@ -84,6 +84,9 @@ def bench(
 ) -> None:
     """Measure what asking a head costs, what savings save, and the published code: seconds over those of random order.
 
+    Modes fast, semifast-8 and slow ask a head once, eight times and at every step; null-2, full-2 and full-4 save by
+    --null-every and --full-every; apart draws a batch's images in ten batches, as ten orders are sampled.
+
     With a reference: `error` is how far our tokens are from its, relative to their norm; `own_error` how far its tokens
     are from themselves where its sums are taken in another order; `flops` and `memory` (above the loaded model) are
     ours over its.
@@ -100,7 +103,7 @@ def bench(
     Args:
         size: The body's size; its weights are untrained.
         body: A trained body instead: a shipped name, a folder, or a hub id.
-        modes: heads, or of these: fast, semifast-8, slow; null-2, full-2, full-4 (what --null-every and --full-every save); apart (a batch's images in ten batches, as ten orders are sampled). all, or none.
+        modes: Of fast, semifast-8, slow (heads: these three), null-2, full-2, full-4, apart; or none.
         reference: A checkout of github.com/LTH14/mar, run as it is; without a GPU on the CPU.
         steps: Unmasking steps.
         denoise_steps: Denoising steps a token.
@@ -113,10 +116,10 @@ def bench(
         seeds: Of noise, of --pareto; at least two.
         out: Folder for what --pareto measures and its page.
         json: Print JSON instead of a table.
-    """  # noqa: E501
+    """
     import torch
 
-    from orderhead.studies.bench import HEADS, MODES, Setting, measure
+    from orderhead.studies.bench import ASKINGS, Setting, measure
 
     if threads < 1:
         raise ValueError(f"threads is at least 1, got {threads}")
@@ -131,8 +134,7 @@ def bench(
         chosen = {"body": "fashion" if body == "none" else body, "images": quality.IMAGES if images is None else images}
         wrote(build(quality.pareto(Path(out), **chosen, seeds=parse_seeds(seeds), judging=judging.given())))
         return
-    named = {"heads": HEADS, "all": MODES, "none": ()}
-    asked = named[modes] if modes in named else split(modes)
+    asked = {"heads": ASKINGS, "none": ()}.get(modes, split(modes))
     trained, checkout = ("" if given == "none" else given for given in (body, reference))
     show(measure(Setting(size, trained, steps, denoise_steps, batch, dtype=dtype), rounds, asked, checkout), json)
 

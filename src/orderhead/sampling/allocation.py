@@ -1,9 +1,10 @@
-"""Which of a step's cells get more denoising steps, and which fewer; as many in all.
+"""Which of a step's cells get more denoising steps, and which fewer; about as many in all. Ours.
 
-Within one image's step, cells are ranked by how much they seem to need and get from 4/3 to 2/3 of the step's number, in
-at most four groups. Ranks, not values: so every image costs the same, and none depends on who is beside it.
+Within one image's step, cells are ranked by how much they seem to need (ties by the order's score) and get from 4/3 to
+2/3 of the step's number, in at most four groups. Ranks, not values: so every image costs the same, and none depends on
+who is beside it.
 
-Legend: B batch, L cells, H x W the grid, C channels, N cells of the step in all images.
+Legend: B batch, L cells, H x W the grid, C channels, K cells of the step in an image, N = B K.
 """
 
 from __future__ import annotations
@@ -62,16 +63,18 @@ def by_rank(steps: int, cells: int) -> tuple[int, ...]:
     groups = min(GROUPS, cells)
     factors = [1 + SPREAD * (1 - 2 * group / (groups - 1)) for group in range(groups)] if groups > 1 else [1.0]
     each = [min(max(1, round(steps * factor)), TIMESTEPS) for factor in factors]
-    return tuple(each[rank * groups // cells] for rank in range(cells))
+    return tuple(each[round(rank * (groups - 1) / max(1, cells - 1))] for rank in range(cells))
 
 
 def parts(need: Need, state: DecodeState, where_BL: Tensor, steps: int) -> list[tuple[Tensor, int]]:
     """Numbers of cells in [0, N), and the denoising steps of each such part; together all cells, each once."""
-    need_BK = need(state, where_BL).unflatten(0, (len(where_BL), -1))
-    ranked_BK = need_BK.argsort(dim=1, descending=True, stable=True)
-    ranked_BK = ranked_BK + torch.arange(need_BK.numel(), device=ranked_BK.device)[:: need_BK.shape[1], None]
+    need_BK, score_BK = (of(state, where_BL).unflatten(0, (len(where_BL), -1)) for of in (need, score))
+    B, K = need_BK.shape
+    ranked_BK = score_BK.argsort(dim=1, descending=True, stable=True)
+    ranked_BK = ranked_BK.gather(1, need_BK.gather(1, ranked_BK).argsort(dim=1, descending=True, stable=True))
+    ranked_BK = ranked_BK + K * torch.arange(B, device=ranked_BK.device)[:, None]
     found, first = [], 0
-    for own, members in groupby(by_rank(steps, need_BK.shape[1])):
+    for own, members in groupby(by_rank(steps, K)):
         last = first + len(list(members))
         found.append((ranked_BK[:, first:last].flatten(), own))
         first = last

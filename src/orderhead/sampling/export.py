@@ -28,7 +28,7 @@ from orderhead.core.files import read_json, replacing, write_json
 from orderhead.core.grid import Grid
 from orderhead.data.latents import fingerprint
 from orderhead.sampling.frames import reveal_frames
-from orderhead.sampling.sample import Samples, Settings, passes, run
+from orderhead.sampling.sample import Samples, Settings, passes_of, run
 from orderhead.sampling.trace import Trace
 
 BATCH = 16
@@ -162,5 +162,5 @@ def _continues(record: dict[str, Any], found: dict[str, Any]) -> bool:
 def progress(settings: Settings, body: MAR, n: int) -> Iterator[MAR]:
     """A bar for what takes more than two seconds: it counts the passes of the body that it gives."""
     parts = 1 if settings.rng == "official" else math.ceil(n / BATCH)
-    with tqdm(total=parts * passes(settings, body), desc="sampling", unit="step", delay=2, leave=False) as bar:
+    with tqdm(total=parts * passes_of(settings, body), desc="sampling", unit="step", delay=2, leave=False) as bar:
         yield watched(body, bar.update)

@@ -21,27 +21,30 @@ from orderhead.sampling.schedule import denoise_counts
 
 
 def sampled(config: MARConfig, settings: Settings, images: int = 1) -> int:
-    """Of `images` whole images in one batch, without what the policy costs. ValueError as for the settings' counts."""
+    """Of `images` whole images in one batch, without what the policy costs, its pilot under equalized guidance too.
+
+    ValueError as for the settings' counts.
+    """
     counts, guided, width = settings.counts(config.grid.L), settings.cfg_scale != 1, config.diffloss_width
     denoise_TK, total = _denoise_steps(settings, counts), 0
     for step, (seen, count, denoise_K) in enumerate(zip(_seen(config, counts), counts, denoise_TK, strict=True)):
-        passes = 1 + (guided and step % settings.null_every == 0)
-        kept = passes == 2 and settings.null_every > 1 and step + 1 < len(counts)
-        asked = None if kept else count  # what is kept is kept of all cells
+        halves = 1 + (guided and step % settings.null_every == 0)
+        everywhere = halves == 2 and settings.null_every > 1 and step + 1 < len(counts)
+        asked = None if everywhere else count  # the distance of no label from the labels is kept of all cells
         if settings.full_every == 1:
-            z = _encoder(config, seen, seen - config.buffer_size) + _decoder(config, asked)
+            z = halves * (_encoder(config, seen, seen - config.buffer_size) + _decoder(config, asked))
         else:
-            missed = sum(counts[max(0, step - (settings.null_every if passes == 2 else 1)) : step])
-            new = None if step % settings.full_every == 0 else config.buffer_size + missed
-            z = _kept(config, new, seen, asked)
+            missed = [_missed(config, settings, step, steps) for steps in (1, settings.null_every)[:halves]]
+            z = halves * _kept_encoder(config, missed[-1], seen) + sum(_kept_decoder(config, n, asked) for n in missed)
         row = sum(denoise_K) * _modulated(config) + count * config.decoder_width * width
-        total += passes * z + (1 + guided) * row + sum(denoise_K) * config.channels * width
+        total += z + (1 + guided) * row + sum(denoise_K) * config.channels * width
     timesteps = len({int(t) for n in set(chain(*denoise_TK)) for t in respaced(n)})
     return 2 * (images * total + timesteps * _time(width))
 
 
 def published(config: MARConfig, settings: Settings, images: int = 1) -> int:
     """The same by LTH14/mar's code: every layer runs for every row, and every embedding at every denoising step."""
+    assert settings.denoise_by == "even", "the published code knows no other"
     counts, total, width = settings.counts(config.grid.L), 0, config.diffloss_width
     row = _time(width) + (config.decoder_width + config.channels) * width + _modulated(config)
     for seen, denoise_K in zip(_seen(config, counts), _denoise_steps(settings, counts), strict=True):
@@ -74,16 +77,26 @@ def _decoder(config: MARConfig, asked: int | None) -> int:
     return (config.decoder_depth - 1) * _block(T, T, width, ratio) + last
 
 
-def _kept(config: MARConfig, new: int | None, seen: int, asked: int | None) -> int:
-    """A pass of `body.kept`: a full one (None), or of so many `new` tokens that all others have not seen."""
+def _missed(config: MARConfig, settings: Settings, step: int, steps: int) -> int | None:
+    """Tokens that rows compute which were last asked so many steps ago; None where a full pass is due (`body.kept`)."""
+    if any(k % settings.full_every == 0 for k in range(max(0, step - steps + 1), step + 1)):
+        return None
+    return config.buffer_size + sum(settings.counts(config.grid.L)[step - steps : step])
+
+
+def _kept_encoder(config: MARConfig, missed: int | None, seen: int) -> int:
+    T, tokens = config.buffer_size + config.grid.L, seen if missed is None else missed
+    width, depth = config.encoder_width, config.encoder_depth
+    blocks = depth * _block(tokens, tokens, width, config.mlp_ratio, T)
+    return config.grid.L * config.channels * width + blocks + tokens * width * config.decoder_width
+
+
+def _kept_decoder(config: MARConfig, missed: int | None, asked: int | None) -> int:
     T, L = config.buffer_size + config.grid.L, config.grid.L
-    encoded, decoded = (seen, T) if new is None else (new, T if asked is None else new + asked)
-    width, depth, ratio = config.encoder_width, config.encoder_depth, config.mlp_ratio
-    encoder = L * config.channels * width + depth * _block(encoded, encoded, width, ratio, T)
-    width, depth = config.decoder_width, config.decoder_depth
-    last = _block(decoded, L if asked is None else asked, width, ratio, T)
-    decoder = (depth - 1) * _block(decoded, decoded, width, ratio, T) + last
-    return encoder + encoded * config.encoder_width * width + decoder
+    tokens = T if missed is None or asked is None else missed + asked
+    width, depth, ratio = config.decoder_width, config.decoder_depth, config.mlp_ratio
+    last = _block(tokens, L if asked is None else asked, width, ratio, T)
+    return (depth - 1) * _block(tokens, tokens, width, ratio, T) + last
 
 
 def _block(keys: int, queries: int, width: int, mlp_ratio: float, others: int | None = None) -> int:

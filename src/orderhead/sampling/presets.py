@@ -35,7 +35,7 @@ PRESETS: Mapping[str, Mapping[str, Row]] = {
 }  # fmt: skip
 """Preset -> tokenizer -> fields of `Settings`; a tokenizer without a row has kl16's. `--help` tells them too."""
 
-HEADS: Mapping[str, str] = {"fashion": "fashion-nonaligned"}
+HEADS: Mapping[str, str] = {"fashion": "fashion-nonaligned", "fashion-ordered": "fashion-ordered-aligned"}
 """Body that ships -> the head that its learned orders ask when none is named."""
 
 

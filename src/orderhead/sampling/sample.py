@@ -158,11 +158,8 @@ class Settings:
         return tuple(Denoising(n, self.temperature, bound) for n in denoise_counts(self.denoise_steps, steps))
 
     def need(self) -> Need | None:
-        """What shares out denoising steps. ValueError for an unknown name, and for pull without guidance."""
-        need = lookup("denoise_by", self.denoise_by, NEEDS)
-        if need is pull and self.cfg_scale == 1:
-            raise ValueError("denoise_by pull is of guidance, and cfg_scale 1 is none")
-        return need
+        """What shares out denoising steps. ValueError for an unknown name."""
+        return lookup("denoise_by", str(self.denoise_by), NEEDS)
 
     def check(self, body: MAR) -> None:
         """ValueError for any unknown name or setting out of range, before anything is sampled."""
@@ -179,6 +176,10 @@ class Settings:
         if self.cfg_schedule not in CFG_SCHEDULES:
             raise unknown("cfg schedule", self.cfg_schedule, CFG_SCHEDULES)
         within("cfg_scale", self.cfg_scale, *CFG_RANGE)
+        if self.cfg_scale == 1 and (
+            idle := "null_every" if self.null_every > 1 else "pull" if self.need() is pull else ""
+        ):
+            raise ValueError(f"{idle} is of guidance, and cfg_scale 1 is none; leave one of them out")
 
 
 def _guidance(settings: Settings, body: MAR, state: DecodeState, policy: Policy) -> guide.Guidance | None:
@@ -195,7 +196,7 @@ def _guidance(settings: Settings, body: MAR, state: DecodeState, policy: Policy)
     return guide.equalized(settings.cfg_scale, _pilot_orders(body, state, policy), state.counts)
 
 
-def passes(settings: Settings, body: MAR) -> int:
+def passes_of(settings: Settings, body: MAR) -> int:
     """How often a batch asks the body for conditions."""
     pilot = -(-PILOT_IMAGES // PILOT_BATCH) if settings.cfg_schedule == "equalized" and settings.cfg_scale != 1 else 0
     return pilot + len(settings.counts(body.grid.L))

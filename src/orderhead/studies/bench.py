@@ -33,14 +33,14 @@ from orderhead.studies.turns import Run, sampled, together, wait
 from orderhead.training.heads import HeadRecipe, untrained_head
 
 RANDOM, PUBLISHED = "random", "published"
-HEADS = ("fast", "semifast-8", "slow")
+ASKINGS = ("fast", "semifast-8", "slow")
 SAVINGS: Mapping[str, Mapping[str, int]] = {
     "null-2": {"null_every": 2},
     "full-2": {"full_every": 2},
     "full-4": {"full_every": 4},
 }
 APART, ORDERS = "apart", 10
-MODES = (*HEADS, *SAVINGS, APART)
+MODES = (*ASKINGS, *SAVINGS, APART)
 """How a head is asked; what a sampler may leave out; the same images in ten batches, as ten orders are sampled."""
 WARM_UPS = {"cuda": 2}  # rounds that do not count: kernels are loaded in the first, graphs recorded by the second
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -85,7 +85,7 @@ class Setting:
 
 
 def measure(
-    setting: Setting, rounds: int = 3, modes: Sequence[str] = HEADS, checkout: str = ""
+    setting: Setting, rounds: int = 3, modes: Sequence[str] = ASKINGS, checkout: str = ""
 ) -> list[dict[str, object]]:
     """Each of `MODES`, and the code in `checkout` (LTH14/mar's), beside random: a row each, with `COLUMNS`.
 
@@ -97,7 +97,7 @@ def measure(
         raise ValueError("there is nothing to time; name modes, or a --reference")
     body = setting.load()
     labels_B = labels_of(torch.arange(setting.batch), body.config.classes).to(body.device)
-    runs, heads = _runs(setting, body, modes)
+    runs, heads = _runs(setting, body, modes, checkout)
     if checkout:
         published = reference.load(checkout, body, setting.denoise_steps)
         runs[PUBLISHED] = partial(reference.sample, published, setting.settings, labels_B, dtype=DTYPES[setting.dtype])
@@ -128,16 +128,18 @@ class _Timed:
         return scores_BL
 
 
-def _runs(setting: Setting, body: MAR, modes: Sequence[str]) -> tuple[dict[str, Run], dict[str, _Timed]]:
+def _runs(setting: Setting, body: MAR, modes: Sequence[str], checkout: str) -> tuple[dict[str, Run], dict[str, _Timed]]:
     """Random's run and those of the modes, and the heads that the latter ask."""
     for mode in modes:
         lookup("mode", mode, dict.fromkeys(MODES))
+    if checkout and (others := [mode for mode in modes if mode not in ASKINGS]):
+        raise ValueError(f"the published code's random numbers are for whole batches; leave out {', '.join(others)}")
     if APART in modes and setting.batch < ORDERS:
         raise ValueError(f"{APART} cuts a batch into {ORDERS}; give it at least as many images, not {setting.batch}")
-    own = setting.settings
-    heads = {mode: _Timed(learned(untrained_head(HeadRecipe(""), body))) for mode in modes if mode in HEADS}
+    own = setting.settings if checkout else replace(setting.settings, rng="paired")
+    heads = {mode: _Timed(learned(untrained_head(HeadRecipe(""), body))) for mode in modes if mode in ASKINGS}
     cases = {RANDOM: own} | {mode: replace(own, order=head, rescore=mode) for mode, head in heads.items()}
-    cases |= {mode: replace(own, rng="paired", **SAVINGS[mode]) for mode in modes if mode in SAVINGS}
+    cases |= {mode: replace(own, **SAVINGS[mode]) for mode in modes if mode in SAVINGS}
     for case in cases.values():
         case.check(body)
     runs: dict[str, Run] = {name: partial(sampled, case, body, setting.batch) for name, case in cases.items()}
@@ -160,8 +162,7 @@ def _rounds(
 ) -> _Found:
     """Every round another run goes first: what comes after a long one may be slower."""
     found, names = _Found({name: [] for name in runs}, {name: [] for name in heads}, {}), list(runs)
-    every = len(runs) + (ORDERS - 1) * (APART in runs)
-    with tqdm(total=rounds * every * steps, desc="timing", unit="step") as bar:
+    with tqdm(total=rounds * len(runs) * steps, desc="timing", unit="step") as bar:
         for k in range(rounds):
             for head in heads.values():
                 head.seconds = 0.0

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -104,9 +105,13 @@ def together(cases: Mapping[str, Run], device: torch.device, step: Callable[[], 
 
 
 def sampled(settings: Settings, body: MAR, images: int, pause: Pause, batches: int = 1) -> Tensor:
-    """Tokens of the first so many images, with a pause at the start of every unmasking step."""
-    seen, found = watched(body, pause), []
-    for index in torch.arange(images).chunk(batches):
+    """Tokens of the first so many images, with a pause at the start of every unmasking step.
+
+    In several batches, one after the other, a turn is as many steps: as much work as a step of all images.
+    """
+    found, passes = [], count()
+    seen = watched(body, lambda: None if next(passes) % batches else pause())
+    for index in torch.arange(images).tensor_split(batches):
         labels = stream.labels_of(index, body.config.classes).to(body.device)
         found.append(run(settings, seen, labels, index).tokens_BLC)
     return torch.cat(found)
