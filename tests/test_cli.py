@@ -212,6 +212,8 @@ def test_the_fast_preset_is_one_flag_and_yields_to_what_is_said(tmp_path: Path) 
     assert fast(solver="ancestral").solver == "ancestral"
     with pytest.raises(ValueError, match="--null-every is of guidance"):
         fast(cfg=1.0, null_every=2)
+    with pytest.raises(ValueError, match="--denoise-by pull is of guidance"):
+        fast(cfg=1.0, denoise_by="pull")
 
 
 def test_every_option_of_sampling_that_has_a_setting_is_in_the_pages_command() -> None:
