@@ -91,7 +91,7 @@ def image_bits(
     bits_BL = torch.zeros(len(labels_B), grid.L, device=body.device)
     recorder = BitsRecorder(body, bits_BL, torch.zeros_like(bits_BL, dtype=torch.long), levels)
     asked = rescore_steps(settings.rescores(), len(counts))
-    decode(start, plain(body.passes()), settings.policy(), given_draw(real_BLC.to(body.device)), recorder, asked)
+    decode(start, plain(body.conditions), settings.policy(), given_draw(real_BLC.to(body.device)), recorder, asked)
     return recorder.bits_BL, recorder.step_BL
 
 

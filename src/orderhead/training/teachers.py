@@ -50,7 +50,7 @@ def slow_ranking(body: MAR, head: OrderHead) -> Oracle:
         counts = cosine(L // 4, L)
         state = DecodeState.start(body.grid, C, labels_B, torch.arange(B), counts, Paired(0))
         recorder = Recorder(counts)
-        decode(state, plain(body.passes()), learned(head), given_draw(tokens_BLC), recorder, range(len(counts)))
+        decode(state, plain(body.conditions), learned(head), given_draw(tokens_BLC), recorder, range(len(counts)))
         rank_BL = torch.from_numpy(recorder.trace(labels_B).rank_BL)
         return (1 - rank_BL / (L - 1)).float().to(tokens_BLC.device)
 
