@@ -37,9 +37,9 @@ def contrast(state: DecodeState, where_BL: Tensor) -> Tensor:
 
     Infinite where fewer than two are known.
     """
-    grid = (-1, state.grid.h, state.grid.w)
-    known_B1HW = (~state.mask_BL).float().unflatten(1, grid[1:])[:, None]
-    tokens_BCHW = state.tokens_BLC.float().transpose(1, 2).unflatten(2, grid[1:]) * known_B1HW
+    grid = state.grid.h, state.grid.w
+    known_B1HW = (~state.mask_BL).float().unflatten(1, grid)[:, None]
+    tokens_BCHW = state.tokens_BLC.float().transpose(1, 2).unflatten(2, grid) * known_B1HW
 
     def around(x_BCHW: Tensor) -> Tensor:
         return F.avg_pool2d(x_BCHW, 3, stride=1, padding=1, divisor_override=1)

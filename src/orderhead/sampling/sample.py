@@ -176,10 +176,9 @@ class Settings:
         if self.cfg_schedule not in CFG_SCHEDULES:
             raise unknown("cfg schedule", self.cfg_schedule, CFG_SCHEDULES)
         within("cfg_scale", self.cfg_scale, *CFG_RANGE)
-        if self.cfg_scale == 1 and (
-            idle := "null_every" if self.null_every > 1 else "pull" if self.need() is pull else ""
-        ):
-            raise ValueError(f"{idle} is of guidance, and cfg_scale 1 is none; leave one of them out")
+        guided = {"null_every": self.null_every > 1, "pull": self.need() is pull}
+        for name in (name for name, given in guided.items() if given and self.cfg_scale == 1):
+            raise ValueError(f"{name} is of guidance, and cfg_scale 1 is none; leave one of them out")
 
 
 def _guidance(settings: Settings, body: MAR, state: DecodeState, policy: Policy) -> guide.Guidance | None:
