@@ -58,10 +58,34 @@ def test_no_more_than_so_many_are_kept_and_the_oldest_goes_first(recorded, monke
     for n in (1, 2, 3, 1, 2, 3, 1, 4, 4):  # 4 takes the place of 2, which was not used for longest
         ask(owner, n)
     kept = replay._KEPT[owner].recordings
-    assert [key[1][0][0] for key in kept] == [3, 1, 4]
+    assert [key[1][0][0] for key in kept] == [1, 3, 4]
     for n in range(20):
         ask(owner, n)
         assert len(kept) <= 3
+
+
+def test_shapes_in_turn_do_not_push_each_other_out(recorded, monkeypatch):
+    """Five shapes where three are kept: three are replayed from then on, two computed, none recorded again."""
+    monkeypatch.setattr(replay, "MOST", 3)
+    owner = Owner()
+    for _ in range(10):
+        for n in range(1, 6):
+            ask(owner, n)
+    assert recorded == [(1,), (2,), (3,)]
+    for _ in range(2):  # other shapes, and the old ones no more
+        for n in range(6, 9):
+            ask(owner, n)
+    assert recorded[3:] == [(6,), (7,), (8,)]
+
+
+def test_what_was_asked_long_ago_is_forgotten(recorded, monkeypatch):
+    monkeypatch.setattr(replay, "REMEMBERED", 4)
+    owner = Owner()
+    for n in (1, 1, 2, 3, 4, 5, 1):
+        ask(owner, n)
+    kept = replay._KEPT[owner]
+    assert [key[1][0][0] for key in kept.asked] == [3, 4, 5, 1]
+    assert not kept.recordings  # 1 was recorded, and asked as if for the first time at the end
 
 
 def test_what_failed_the_first_time_was_not_asked(recorded):

@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-MOST = 32
-"""Recordings that are kept for one owner, each with its own memory; the one that was unused for longest goes first."""
+MOST, REMEMBERED = 32, 4096
+"""Recordings that are kept for one owner, each with its own memory; what was asked of it last."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,37 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 
 @dataclass
 class _Kept:
-    """What an owner has been asked, and what was recorded of it."""
+    """What an owner has been asked and at which call last, the longest unused first; and what was recorded of it."""
 
-    asked: set[Hashable] = field(default_factory=set)
-    recordings: OrderedDict[Hashable, _Recording] = field(default_factory=OrderedDict)
+    calls: int = 0
+    asked: OrderedDict[Hashable, int] = field(default_factory=OrderedDict)
+    recordings: dict[Hashable, _Recording] = field(default_factory=dict)
+
+    def ask(self, key: Hashable) -> None:
+        self.calls += 1
+        self.asked[key] = self.calls
+        self.asked.move_to_end(key)
+        if len(self.asked) > REMEMBERED:
+            self.recordings.pop(self.asked.popitem(last=False)[0], None)
+
+    def room(self, key: Hashable) -> bool:
+        """Make room for another recording: one gives way that is asked for more rarely, if any is.
+
+        So shapes that come in turn, more of them than are kept, do not push each other out.
+        """
+        if len(self.recordings) < MOST:
+            return True
+        oldest = next(old for old in self.asked if old in self.recordings)
+        if rarer := self.asked[oldest] < self.asked[key]:
+            del self.recordings[oldest]
+        return rarer
 
 
 _KEPT: WeakKeyDictionary[object, _Kept] = WeakKeyDictionary()
 
 
 def replayed(owner: object, function: Callable[..., Tensor], fixed: tuple[Hashable, ...], *inputs: Tensor) -> Tensor:
-    """`function(*fixed, *inputs)`: computed the first time for these shapes, from then on replayed.
+    """`function(*fixed, *inputs)`: computed the first time for these shapes, from then on replayed where there is room.
 
     Every function that comes with an owner is the same one: it does the same with the same arguments, waits for
     nothing, and draws nothing from torch's generators; weights that it reads are the owner's, which lives as long as
@@ -69,16 +89,12 @@ def replayed(owner: object, function: Callable[..., Tensor], fixed: tuple[Hashab
         return function(*fixed, *inputs)
     kept = _KEPT.setdefault(owner, _Kept())
     key = (*fixed, *((tensor.shape, tensor.dtype) for tensor in inputs))
-    if key not in kept.asked:
-        computed = function(*fixed, *inputs)
-        kept.asked.add(key)  # only now: what it keeps for later calls is there
-        return computed
-    if key not in kept.recordings:
+    if key in kept.asked and key not in kept.recordings and kept.room(key):
         kept.recordings[key] = _Recording.of(lambda *own: function(*fixed, *own), inputs)
-    kept.recordings.move_to_end(key)
-    if len(kept.recordings) > MOST:
-        kept.recordings.popitem(last=False)
-    return kept.recordings[key](inputs)
+    recording = kept.recordings.get(key)
+    computed = function(*fixed, *inputs) if recording is None else recording(inputs)
+    kept.ask(key)  # only now: what a function keeps for later calls is there
+    return computed
 
 
 def _recordable(device: torch.device) -> bool:
