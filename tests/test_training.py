@@ -17,7 +17,6 @@ from torch import nn
 from orderhead.body import MAR, SIZES
 from orderhead.body.diffusion import TIMESTEPS, Diffusion, loss_terms
 from orderhead.core.checkpoint import load_tensors
-from orderhead.data import latents
 from orderhead.training import recipes
 from orderhead.training.loop import LoopConfig, TrainingDivergedError, train
 from orderhead.training.recipe import configure
@@ -242,8 +241,6 @@ def world(monkeypatch, tmp_path):
     images, labels = torch.rand(40, 1, 32, 32, generator=g) * 2 - 1, torch.arange(40) % 10
     monkeypatch.setattr("orderhead.data.fashion.training_set", lambda: (images, labels))
     monkeypatch.setattr("orderhead.data.fashion.test_set", lambda: (images, labels))
-    monkeypatch.setitem(latents.DATASETS, "fashion-train", lambda: (images, labels))
-    monkeypatch.setitem(latents.DATASETS, "fashion-test", lambda: (images, labels))
     monkeypatch.setenv("ORDERHEAD_CACHE", str(tmp_path / "cache"))
     return tmp_path
 

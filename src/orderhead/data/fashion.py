@@ -88,6 +88,3 @@ def test_set() -> tuple[Tensor, Tensor]:
     with resources.as_file(folder) as path:
         images = read_idx(path / "t10k-images-idx3-ubyte.gz")
         return pixels(images), torch.from_numpy(read_idx(path / "t10k-labels-idx1-ubyte.gz").astype(np.int64))
-
-
-DATASETS = {"fashion-train": training_set, "fashion-test": test_set}

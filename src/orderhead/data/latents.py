@@ -12,7 +12,7 @@ from tqdm import tqdm
 from orderhead.core.checkpoint import load_tensors, save_tensors
 from orderhead.core.names import lookup
 from orderhead.data import fashion
-from orderhead.data.fashion import DATASETS
+from orderhead.data.images import IMAGES
 
 
 def fingerprint(model: torch.nn.Module) -> str:
@@ -27,7 +27,7 @@ def fingerprint(model: torch.nn.Module) -> str:
 def cached_tokens(
     dataset: str, encode: Callable[[Tensor], Tensor], key: str, batch: int = 250
 ) -> tuple[Tensor, Tensor]:
-    """Tokens (N, L, C) and labels (N,) of a dataset of `DATASETS`, through `encode`; `key` names the encoder.
+    """Tokens (N, L, C) and labels (N,) of a dataset of `data.images.IMAGES`, through `encode`; `key` names the encoder.
 
     ValueError for an unknown dataset, or one whose images are nowhere.
     """
@@ -35,8 +35,8 @@ def cached_tokens(
     if path.exists():
         cached = load_tensors(path)
         return cached["tokens"], cached["labels"]
-    images, labels = lookup("dataset", dataset, DATASETS)()
-    chunks = tqdm(images.split(batch), desc=f"encoding {dataset}", unit="batch", delay=2)
+    found = lookup("data set", dataset, IMAGES)()
+    chunks = tqdm(found.images_MCHW.split(batch), desc=f"encoding {dataset}", unit="batch", delay=2)
     tokens = torch.cat([encode(chunk).float().cpu() for chunk in chunks])
-    save_tensors(path, {"tokens": tokens, "labels": labels})
-    return tokens, labels
+    save_tensors(path, {"tokens": tokens, "labels": found.labels_M})
+    return tokens, found.labels_M

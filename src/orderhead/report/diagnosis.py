@@ -280,8 +280,8 @@ def _reasons(found: Diagnosis, order: str) -> list[str]:
 def _protocol(found: Diagnosis) -> str:
     shown = {k: v for k, v in found.run["protocol"].items() if v is not None and not isinstance(v, dict)}
     pairs = [(name.replace("_", " "), str(value)) for name, value in shown.items()]
-    return (
-        '<section id="protocol" aria-labelledby="protocol-h"><h2 id="protocol-h">Protocol</h2>'
-        f"{markup.listing(pairs, 'settings')}<p>Intervals are 95 %, over images, paired by noise. A bar is coloured "
-        "where its cause holds at 95 % for all causes of its kind together (Holm's correction).</p></section>"
+    return markup.protocol(
+        pairs,
+        "Intervals are 95 %, over images, paired by noise. A bar is coloured where its cause holds at 95 % for all "
+        "causes of its kind together (Holm's correction).",
     )

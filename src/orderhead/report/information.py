@@ -40,7 +40,7 @@ def render(folder: Path) -> str:
     said = {k: v.get("name", "?") if isinstance(v, dict) else v for k, v in run.get("protocol", {}).items()}
     pairs = [("images", str(images)), *((name, str(value)) for name, value in said.items())]
     return shell.page(
-        sections | {"Protocol": _protocol(pairs)},
+        sections | {"Protocol": markup.protocol(pairs)},
         title="How many cells a step",
         kicker=f"How many cells a step <span>schedule · {escape(str(record.get('body', '?')))}</span>",
         answer=_answer(best),
@@ -103,11 +103,4 @@ def _table(rows: Sequence[Mapping[str, Any]], images: int) -> str:
         '<div class="scroll" role="region" aria-label="Schedules" tabindex="0"><table class="told"><thead>'
         f"<tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>"
         f"<p>To use one: <code>orderhead sample --schedule {escape(str(rows[0]['counts']))} ...</code></p></section>"
-    )
-
-
-def _protocol(pairs: Sequence[tuple[str, str]]) -> str:
-    return (
-        '<section id="protocol" aria-labelledby="protocol-h"><h2 id="protocol-h">Protocol</h2>'
-        f"{markup.listing(pairs, 'settings')}</section>"
     )

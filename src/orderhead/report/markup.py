@@ -102,3 +102,12 @@ def listing(pairs: Sequence[tuple[str, str]], css: str) -> str:
     """Pairs -> a definition list; text is escaped."""
     items = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs)
     return f'<dl class="{css}">{items}</dl>'
+
+
+def protocol(pairs: Sequence[tuple[str, str]], said: str = "") -> str:
+    """A page's last section: the settings of what it shows, and a sentence about them."""
+    below = f"<p>{escape(said)}</p>" if said else ""
+    return (
+        '<section id="protocol" aria-labelledby="protocol-h"><h2 id="protocol-h">Protocol</h2>'
+        f"{listing(pairs, 'settings')}{below}</section>"
+    )

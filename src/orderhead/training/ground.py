@@ -16,8 +16,7 @@ from orderhead.body.mar import MAR, SIZES, MARConfig
 from orderhead.body.tokenizer import KLTokenizer
 from orderhead.core.device import default_device
 from orderhead.core.names import unknown
-from orderhead.data.fashion import DATASETS
-from orderhead.data.images import read_folder
+from orderhead.data.images import IMAGES, read_folder
 from orderhead.data.latents import cached_tokens, fingerprint
 from orderhead.data.posteriors import Tokens, cached_posteriors
 from orderhead.training.loop import Evaluation, LoopConfig, Loss
@@ -91,12 +90,12 @@ class GroundRecipe:
 def image_tokens(images: str, body: MARConfig = SIZES["tiny"]) -> tuple[Tokens, Tensor]:
     """Tokens of images under a body's tokenizer, and their labels (N,).
 
-    `images` is a name of `DATASETS`, whose tokens (the posteriors' means) are in memory, or a folder with one subfolder
-    a class, whose tokens are drawn (`data.posteriors`); the order of the subfolders' names is that of the body's
-    classes. ValueError where there are no such images, or they or the tokenizer do not fit the body.
+    `images` is a name of `data.images.IMAGES`, whose tokens (the posteriors' means) are in memory, or a folder with one
+    subfolder a class, whose tokens are drawn (`data.posteriors`); the order of the subfolders' names is that of the
+    body's classes. ValueError where there are no such images, or they or the tokenizer do not fit the body.
     """
     tokenizer = _tokenizer(body)
-    if images not in DATASETS:
+    if images not in IMAGES:
         return _folder_tokens(images, body, tokenizer)
     tokens, labels_N = cached_tokens(images, tokenizer.encode, fingerprint(tokenizer))
     _check_classes(images, labels_N, body)
@@ -127,7 +126,7 @@ def _tokenizer(body: MARConfig) -> KLTokenizer:
 
 def _folder_tokens(images: str, body: MARConfig, tokenizer: KLTokenizer) -> tuple[Tokens, Tensor]:
     if "/" not in images and not Path(images).is_dir():
-        raise ValueError(f"{unknown('data set', images, DATASETS)}; or give a folder with one subfolder a class")
+        raise ValueError(f"{unknown('data set', images, IMAGES)}; or give a folder with one subfolder a class")
     folder = read_folder(images, tokenizer.config.image_channels, tokenizer.config.image_size)
     if folder.labels_M is None:
         raise ValueError(f"{images} is flat, so nobody knows its classes; training takes one subfolder a class")
