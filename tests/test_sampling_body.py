@@ -19,6 +19,7 @@ from orderhead.orders.state import DecodeState
 from orderhead.sampling import flops
 from orderhead.sampling.sample import KEPT, Settings, run
 from orderhead.sampling.sampler import with_null, with_null_kept
+from orderhead.sampling.stream import labels_of
 
 TOLERANCE = 1e-5  # relative to the norm: exact mode's
 CONFIG = SIZES["tiny"]
@@ -61,6 +62,27 @@ def test_halves_are_the_batch_cut_in_two(body, seen):
         assert relative(half.everywhere, whole.everywhere[rows]) <= TOLERANCE
 
 
+def test_rows_that_know_nothing_are_computed_once_a_label(body):
+    labels, mask = torch.tensor([3, -1, 3, 0, -1, -1]), torch.ones(6, L, dtype=torch.bool)
+    tokens, where = torch.randn(6, L, CONFIG.channels), torch.rand(6, L) < torch.linspace(0, 0.5, 6)[:, None]
+    rows, expected = [], body.conditions(tokens, mask, labels)
+    with pytest.MonkeyPatch.context() as patch:
+        whole = body.conditions
+        patch.setattr(body, "conditions", lambda *given: (rows.append(len(given[2])), whole(*given))[1])
+        for found, wanted in zip(
+            (body.passes()(tokens, mask, labels), *body.passes()(tokens, mask, labels).halves()),
+            (expected, *expected.halves()),
+            strict=True,
+        ):
+            part = where[: len(wanted.everywhere)]
+            assert relative(found.at(part), wanted.at(part)) <= TOLERANCE
+            assert relative(found.everywhere, wanted.everywhere) <= TOLERANCE
+        body.passes()(tokens, mask, torch.arange(6))  # all different
+        mask[1, 4] = False  # one row knows a cell
+        body.passes()(tokens, mask, labels)
+    assert rows == [3, 3, 6, 6]
+
+
 def test_adapters_must_be_merged_before(body, seen):
     block = fill(MAR(CONFIG)).decoder_blocks[-1]
     block.attn.qkv = torch.nn.Sequential(block.attn.qkv)
@@ -78,9 +100,9 @@ def test_the_denoiser_gives_what_denoise_gives(body, t):
     assert relative(body.denoiser().under(z[:5], [t])(x, t), expected[:5]) <= TOLERANCE
 
 
-@pytest.mark.parametrize("rows", [1, 21, 32, 64, 100])
+@pytest.mark.parametrize("rows", [1, 64, 100, 300, 500])
 def test_modulations_computed_ahead_are_those_of_each_timestep(body, rows):
-    """64, 3, 2 and 1 timesteps at once, one after the other, and one that is asked out of turn."""
+    """5, 4, 3, 2 and 1 timesteps at once, one after the other, and one that is asked out of turn."""
     z, x, times = torch.randn(rows, CONFIG.decoder_width), torch.randn(rows, CONFIG.channels), [999, 700, 37, 36, 0]
     ask = body.denoiser().under(z, times)
     for t in (*times, 37):
@@ -138,14 +160,15 @@ SHAPES = {
 }
 
 
+@pytest.mark.parametrize("images", [1, 2, 12])
 @pytest.mark.parametrize("guided", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_formula_counts_what_torch_counts(shape, guided):
-    body = bare_body(**SHAPES[shape])
+def test_the_formula_counts_what_torch_counts(shape, guided, images):
+    body, index = bare_body(**SHAPES[shape]), torch.arange(images)
     settings = Settings("random", 3, 4, 2.0 if guided else 1.0)
     with FlopCounterMode(display=False) as counted:
-        run(settings, body, torch.tensor([0, 1]), torch.tensor([0, 1]))
-    assert counted.get_total_flops() == flops.sampled(body.config, settings, images=2)
+        run(settings, body, labels_of(index, body.config.classes), index)
+    assert counted.get_total_flops() == flops.sampled(body.config, settings, images)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -298,6 +321,23 @@ def test_rows_that_missed_a_full_pass_have_it_when_they_are_next_asked(body):
     assert relative(late.halves()[1].at(masks[3][1:]), expected.halves()[1].at(masks[3][1:])) <= TOLERANCE
 
 
+@pytest.mark.parametrize("look", [True, False])
+def test_rows_that_began_as_the_same_go_on_each_for_itself(body, look):
+    """Four rows of two labels know nothing at first, when z is asked of them or not; then each has cells of its own."""
+    rng, labels = torch.Generator().manual_seed(5), torch.tensor([3, -1, 3, -1])
+    tokens, rank = torch.randn(4, L, CONFIG.channels, generator=rng), torch.rand(4, L, generator=rng).argsort(1)
+    masks = [rank >= 4 * step for step in range(5)]
+    kept, alone = body.passes(3), [body.passes(3) for _ in labels]
+    for step, (mask, following) in enumerate(zip(masks, masks[1:], strict=False)):
+        asked = mask & ~following
+        found = kept(tokens, mask, labels)
+        each = [one(*(x[[row]] for x in (tokens, mask, labels))) for row, one in enumerate(alone)]
+        if look or step > 0:
+            expected = torch.cat([one.at(asked[[row]]) for row, one in enumerate(each)])
+            assert relative(found.at(asked), expected) <= TOLERANCE
+            assert relative(found.halves()[1].at(asked[2:]), expected[len(expected) // 2 :]) <= TOLERANCE
+
+
 def test_a_partial_pass_is_what_one_block_would_say():
     """With one block each the encoder's old keys are exact, so all that is stale are old cells in the decoder."""
     body = bare_body(grid_h=8, grid_w=8)
@@ -360,17 +400,18 @@ def test_an_order_that_reads_z_is_asked_of_kept_features_too(body, rescore):
     torch.testing.assert_close(found.tokens_BLC[:, :20], known[0][:, :20])
 
 
+@pytest.mark.parametrize("images", [1, 2, 12])
 @pytest.mark.parametrize(
     ("null_every", "full_every", "cfg_scale"),
     [(n, f, 2.0) for n, f in ((2, 1), (3, 1), (9, 1), (1, 2), (1, 4), (2, 2), (2, 3), (3, 2), (4, 3))]
     + [(1, 2, 1.0), (1, 4, 1.0)],
 )
-def test_the_formula_counts_kept_steps(null_every, full_every, cfg_scale):
-    body = bare_body(**SHAPES["widths"])
+def test_the_formula_counts_kept_steps(null_every, full_every, cfg_scale, images):
+    body, index = bare_body(**SHAPES["widths"]), torch.arange(images)
     settings = Settings("random", 5, 4, cfg_scale, null_every=null_every, full_every=full_every)
     with FlopCounterMode(display=False) as counted:
-        run(settings, body, torch.tensor([0, 1]), torch.tensor([0, 1]))
-    assert counted.get_total_flops() == flops.sampled(body.config, settings, images=2)
+        run(settings, body, labels_of(index, body.config.classes), index)
+    assert counted.get_total_flops() == flops.sampled(body.config, settings, images)
 
 
 @pytest.mark.parametrize("name", KEPT)

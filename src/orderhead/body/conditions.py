@@ -73,6 +73,35 @@ class PassConditions(AskedConditions):
         return PassConditions(first, *rest), PassConditions(second, *rest)
 
 
+class RepeatedConditions:
+    """Conditions of rows many of which are the same: those of each kind of row, and the kind (B,) of each row."""
+
+    def __init__(self, kinds: Conditions, kind_B: Tensor) -> None:
+        self._kinds, self._kind_B = kinds, kind_B
+
+    @cached_property
+    def everywhere(self) -> Tensor:
+        return self._kinds.everywhere[self._kind_B]
+
+    def at(self, where_BL: Tensor) -> Tensor:
+        row_N, cell_N = where_BL.nonzero(as_tuple=True)
+        return self._kinds.everywhere[self._kind_B[row_N], cell_N]
+
+    def halves(self) -> tuple[RepeatedConditions, RepeatedConditions]:
+        """Those of the first and of the second half of the batch."""
+        first, second = self._kind_B.chunk(2)
+        return RepeatedConditions(self._kinds, first), RepeatedConditions(self._kinds, second)
+
+
+def kinds(mask_BL: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Where no row knows anything they differ in their label alone: the labels (U,), and which one (B,) each row has.
+
+    None where they know something, or all differ.
+    """
+    labels_U, kind_B = labels_B.unique(return_inverse=True)
+    return (labels_U, kind_B) if len(labels_U) < len(labels_B) and bool(mask_BL.all()) else None
+
+
 class ShiftedConditions:
     """Other conditions, so much further on at each cell (B, L, D)."""
 

@@ -25,9 +25,9 @@ Ask = Callable[[Tensor, int], Tensor]
 """x (N, C), t in [0, 1000) -> epsilon and variance fraction (M, 2C), both raw, float32."""
 
 
-ROWS = 64
-"""Rows whose modulations are computed at once where there are fewer: a product of so many is two to three times faster
-a row than one of eight, whose time goes into reading weights. They take 5 MB at MAR-B's widths."""
+ROWS, TIMES, MOST_ROWS = 256, 3, 768
+"""Modulations are computed for as many timesteps at once as make so many rows, or for so many timesteps, up to so many
+rows: a product of more rows takes less time for each. 256 rows take 21 MB at MAR-B's widths."""
 
 
 class SamplingDenoiser:
@@ -60,9 +60,10 @@ class SamplingDenoiser:
     def _ahead(self, c_MW: Tensor, times: Sequence[int]) -> Callable[[int], Sequence[Tensor]]:
         """t -> the modulation of every layer, (M, 3W) or (M, 2W): a matter of t and the conditions, not of x.
 
-        Those of the next timesteps are computed with it, for as many as make `ROWS` rows.
+        Those of the next timesteps are computed with it.
         """
-        at_once, ready = max(1, ROWS // len(c_MW)), dict[int, Sequence[Tensor]]()
+        rows = len(c_MW)
+        at_once, ready = max(1, min(max(ROWS, TIMES * rows), MOST_ROWS) // rows), dict[int, Sequence[Tensor]]()
 
         def modulations(t: int) -> Sequence[Tensor]:
             if t not in ready:

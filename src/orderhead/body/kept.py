@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from orderhead.body.conditions import AskedConditions, among, keys_values
+from orderhead.body.conditions import AskedConditions, RepeatedConditions, among, keys_values, kinds
 from orderhead.core.cells import put, take, visible
+from orderhead.core.conditions import BatchConditions
 
 if TYPE_CHECKING:
     from orderhead.body.mar import MAR
@@ -35,8 +36,28 @@ class KeptPasses:
 
     def __init__(self, body: MAR, every: int) -> None:
         self._body, self._every, self.done = body, every, 0
+        self._kind_R: Tensor | None = None
 
-    def __call__(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> KeptConditions:
+    def __call__(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> BatchConditions:
+        if self.done == 0 and (found := kinds(mask_BL, labels_B)) is not None:
+            labels_U, kind_R = found
+            rows = slice(0, len(labels_U))
+            conditions = self._pass(tokens_BLC[rows], mask_BL[rows], labels_U)
+            self._kind_R = kind_R
+            return RepeatedConditions(conditions, kind_R)
+        if self._kind_R is not None:
+            self._repeat(self._kind_R)
+            self._kind_R = None
+        return self._pass(tokens_BLC, mask_BL, labels_B)
+
+    def _repeat(self, kind_R: Tensor) -> None:
+        """Rows that were the same in the first pass go on each for itself."""
+        self._known_RT, self._stale_RT = self._known_RT[kind_R], self._stale_RT[kind_R]
+        self._inputs_RTD = self._inputs_RTD[kind_R]
+        self._encoder.repeat(kind_R)
+        self._decoder.repeat(kind_R)
+
+    def _pass(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> KeptConditions:
         self._body.check_inputs(tokens_BLC, mask_BL, labels_B)
         B, S = len(mask_BL), self._body.config.buffer_size
         if self.done == 0:
@@ -108,6 +129,11 @@ class _Layers:
                 x_BAD = take(x_BAD, pick_BQ)
             x_BAD = among(block, x_BAD, keys_values_BT, mask)
         return x_BAD
+
+    def repeat(self, kind_R: Tensor) -> None:
+        """From now on so many rows, each as the one that it names was."""
+        self._shape_RT = torch.Size([len(kind_R), *self._shape_RT[1:]])
+        self._kept = {i: kept[kind_R] for i, kept in self._kept.items()}
 
     def _put(self, i: int, new: Tensor, index_BA: Tensor, rows: slice) -> Tensor:
         """Keep these tokens' keys and values; those of all tokens."""

@@ -18,12 +18,12 @@ from huggingface_hub import PyTorchModelHubMixin
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from orderhead.body.conditions import PassConditions
+from orderhead.body.conditions import PassConditions, RepeatedConditions, kinds
 from orderhead.body.denoiser import SamplingDenoiser, denoiser_of
 from orderhead.body.diffloss import DiffLoss
 from orderhead.body.kept import KeptPasses
 from orderhead.core.cells import key_mask, take, visible
-from orderhead.core.conditions import Passes
+from orderhead.core.conditions import BatchConditions, Passes
 from orderhead.core.grid import Grid
 
 
@@ -157,7 +157,15 @@ class MAR(nn.Module, PyTorchModelHubMixin):
 
     def passes(self, full_every: int = 1) -> Passes:
         """`conditions` for one batch, step by step; every so many-th pass is a full one (`body.kept`)."""
-        return self.conditions if full_every == 1 else KeptPasses(self, full_every)
+        return self._distinct if full_every == 1 else KeptPasses(self, full_every)
+
+    def _distinct(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> BatchConditions:
+        """`conditions`, where rows that are the same are computed once."""
+        if (found := kinds(mask_BL, labels_B)) is None:
+            return self.conditions(tokens_BLC, mask_BL, labels_B)
+        labels_U, kind_B = found
+        rows = slice(0, len(labels_U))
+        return RepeatedConditions(self.conditions(tokens_BLC[rows], mask_BL[rows], labels_U), kind_B)
 
     def check_inputs(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> None:
         """ValueError where shapes do not fit the body's grid, or a label is none of its classes."""

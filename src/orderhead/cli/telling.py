@@ -75,6 +75,7 @@ def bench(
     dtype: Literal["float32", "bfloat16"] = "float32",
     rounds: Int = 3,
     threads: Int = 1,
+    brief: bool = False,
     pareto: bool = False,
     images: OptionalInt = None,
     seeds: Annotated[str, arg(metavar="0,1,...")] = "0,1,2,3,4",
@@ -111,6 +112,7 @@ def bench(
         dtype: Of the weights; the published code runs under autocast to it.
         rounds: Interleaved rounds; the ratio is their median.
         threads: Threads of the CPU.
+        brief: Leave out memory and own_error, for which all runs again, slowly.
         pareto: Measure quality against cost instead, on a trained body (fashion where none is named).
         images: Images a point and seed, of --pareto; 200 where this is left out.
         seeds: Of noise, of --pareto; at least two.
@@ -136,7 +138,8 @@ def bench(
         return
     asked = {"heads": ASKINGS, "none": ()}.get(modes, split(modes))
     trained, checkout = ("" if given == "none" else given for given in (body, reference))
-    show(measure(Setting(size, trained, steps, denoise_steps, batch, dtype=dtype), rounds, asked, checkout), json)
+    setting = Setting(size, trained, steps, denoise_steps, batch, dtype=dtype)
+    show(measure(setting, rounds, asked, checkout, brief), json)
 
 
 def report(folder: Positional[Annotated[str, arg(metavar="DIR")]]) -> None:

@@ -23,6 +23,8 @@ from orderhead.sampling.schedule import denoise_counts
 def sampled(config: MARConfig, settings: Settings, images: int = 1) -> int:
     """Of `images` whole images in one batch, without what the policy costs, its pilot under equalized guidance too.
 
+    Their labels are those of the classes in turn: rows of the first step are computed once a label.
+
     ValueError as for the settings' counts.
     """
     counts, guided, width = settings.counts(config.grid.L), settings.cfg_scale != 1, config.diffloss_width
@@ -31,15 +33,20 @@ def sampled(config: MARConfig, settings: Settings, images: int = 1) -> int:
         halves = 1 + (guided and step % settings.null_every == 0)
         everywhere = halves == 2 and settings.null_every > 1 and step + 1 < len(counts)
         asked = None if everywhere else count  # the distance of no label from the labels is kept of all cells
+        rows = images * halves
+        if step == 0 and (kinds := min(images, config.classes) + halves - 1) < rows:
+            rows, asked = kinds, None
         if settings.full_every == 1:
-            z = halves * (_encoder(config, seen, seen - config.buffer_size) + _decoder(config, asked))
+            z = rows * (_encoder(config, seen, seen - config.buffer_size) + _decoder(config, asked))
         else:
-            missed = [_missed(config, settings, step, steps) for steps in (1, settings.null_every)[:halves]]
-            z = halves * _kept_encoder(config, missed[-1], seen) + sum(_kept_decoder(config, n, asked) for n in missed)
+            ago = (1, settings.null_every)[:halves]
+            missed = [_missed(config, settings.full_every, counts, step, steps) for steps in ago]
+            z = rows * _kept_encoder(config, missed[-1], seen)
+            z += rows * sum(_kept_decoder(config, n, asked) for n in missed) // len(missed)
         row = sum(denoise_K) * _modulated(config) + count * config.decoder_width * width
-        total += z + (1 + guided) * row + sum(denoise_K) * config.channels * width
+        total += z + images * ((1 + guided) * row + sum(denoise_K) * config.channels * width)
     timesteps = len({int(t) for n in set(chain(*denoise_TK)) for t in respaced(n)})
-    return 2 * (images * total + timesteps * _time(width))
+    return 2 * (total + timesteps * _time(width))
 
 
 def published(config: MARConfig, settings: Settings, images: int = 1) -> int:
@@ -77,11 +84,11 @@ def _decoder(config: MARConfig, asked: int | None) -> int:
     return (config.decoder_depth - 1) * _block(T, T, width, ratio) + last
 
 
-def _missed(config: MARConfig, settings: Settings, step: int, steps: int) -> int | None:
+def _missed(config: MARConfig, full_every: int, counts: Sequence[int], step: int, steps: int) -> int | None:
     """Tokens that rows compute which were last asked so many steps ago; None where a full pass is due (`body.kept`)."""
-    if any(k % settings.full_every == 0 for k in range(max(0, step - steps + 1), step + 1)):
+    if any(k % full_every == 0 for k in range(max(0, step - steps + 1), step + 1)):
         return None
-    return config.buffer_size + sum(settings.counts(config.grid.L)[step - steps : step])
+    return config.buffer_size + sum(counts[step - steps : step])
 
 
 def _kept_encoder(config: MARConfig, missed: int | None, seen: int) -> int:

@@ -85,9 +85,11 @@ class Setting:
 
 
 def measure(
-    setting: Setting, rounds: int = 3, modes: Sequence[str] = ASKINGS, checkout: str = ""
+    setting: Setting, rounds: int = 3, modes: Sequence[str] = ASKINGS, checkout: str = "", brief: bool = False
 ) -> list[dict[str, object]]:
     """Each of `MODES`, and the code in `checkout` (LTH14/mar's), beside random: a row each, with `COLUMNS`.
+
+    `brief` leaves out what the published code and ours have to run again for: memory and own_error.
 
     ValueError for an unknown size or mode, fewer than one round, and where the checkout is none.
     """
@@ -106,7 +108,7 @@ def measure(
     found = _rounds(runs, heads, rounds, body.device, setting.steps)
     rows = [_row(mode, found, setting) | (_head(mode, found) if mode in heads else {}) for mode in modes]
     if checkout:
-        rows.append(_row(PUBLISHED, found, setting) | _published(found, setting, body, labels_B, checkout))
+        rows.append(_row(PUBLISHED, found, setting) | _published(found, setting, body, labels_B, checkout, brief))
     columns = [column for column in COLUMNS if any(column in row for row in rows)]
     return [{column: row.get(column, "") for column in columns} for row in rows]
 
@@ -191,25 +193,25 @@ def _head(mode: str, found: _Found) -> dict[str, object]:
     return {"inside": round(statistics.median(a / (a - head) for a, head in spent), 4)}
 
 
-def _published(found: _Found, setting: Setting, body: MAR, labels_B: Tensor, checkout: str) -> dict[str, object]:
-    """FLOPs, ours over the published code's; on a CPU memory too (held above the loaded model), and the errors."""
+def _published(
+    found: _Found, setting: Setting, body: MAR, labels_B: Tensor, checkout: str, brief: bool
+) -> dict[str, object]:
+    """FLOPs, ours over the published code's; on a CPU, where its random numbers are ours, how far it is from us.
+
+    There, unless `brief`, also memory held above the loaded model, ours over its, and how far it is from itself.
+    """
     work = body.config, setting.settings, setting.batch
     costs: dict[str, object] = {"flops": round(flops.sampled(*work) / flops.published(*work), 4)}
     if body.device.type != "cpu":
         return costs
-    costs["memory"] = round(_memory(setting, body, labels_B, checkout), 3)
-    return costs | _errors(found, setting, body, labels_B, checkout)
-
-
-def _errors(found: _Found, setting: Setting, body: MAR, labels_B: Tensor, checkout: str) -> dict[str, object]:
-    """How far our tokens are from the published code's, and how far those are from themselves in other sums.
-
-    On a CPU alone: elsewhere the published code draws its noise from the device's own generator.
-    """
     theirs = found.tokens[PUBLISHED]
-    other = reference.load(checkout, reference.reordered(body), setting.denoise_steps)
-    again = reference.sample(other, setting.settings, labels_B, lambda: None, DTYPES[setting.dtype])
-    return {"error": _relative(found.tokens[RANDOM], theirs), "own_error": _relative(again, theirs)}
+    costs["error"] = _relative(found.tokens[RANDOM], theirs)
+    if not brief:
+        other = reference.load(checkout, reference.reordered(body), setting.denoise_steps)
+        again = reference.sample(other, setting.settings, labels_B, lambda: None, DTYPES[setting.dtype])
+        costs["own_error"] = _relative(again, theirs)
+        costs["memory"] = round(_memory(setting, body, labels_B, checkout), 3)
+    return costs
 
 
 def _relative(a: Tensor, b: Tensor) -> float:
@@ -217,8 +219,11 @@ def _relative(a: Tensor, b: Tensor) -> float:
 
 
 def _memory(setting: Setting, body: MAR, labels_B: Tensor, checkout: str) -> float:
-    """Our peak over the published code's, with two denoising steps: further ones hold no more."""
-    short = replace(setting, denoise_steps=2)
-    published, dtype = reference.load(checkout, body, short.denoise_steps), DTYPES[setting.dtype]
-    ours = peak(lambda: sampled(short.settings, body, short.batch, lambda: None))
-    return ours / peak(lambda: reference.sample(published, short.settings, labels_B, lambda: None, dtype))
+    """Our peak over the published code's, with fewer denoising steps: further ones hold no more.
+
+    In ours some of what the next timesteps need is there before them; 16 of these fill it from 16 rows on.
+    """
+    short, shortest = (replace(setting, denoise_steps=min(steps, setting.denoise_steps)) for steps in (16, 2))
+    published, dtype = reference.load(checkout, body, shortest.denoise_steps), DTYPES[setting.dtype]
+    ours = peak(lambda: sampled(short.settings, body, setting.batch, lambda: None))
+    return ours / peak(lambda: reference.sample(published, shortest.settings, labels_B, lambda: None, dtype))
