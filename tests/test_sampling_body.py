@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -328,7 +329,7 @@ def test_rows_that_began_as_the_same_go_on_each_for_itself(body, look):
     tokens, rank = torch.randn(4, L, CONFIG.channels, generator=rng), torch.rand(4, L, generator=rng).argsort(1)
     masks = [rank >= 4 * step for step in range(5)]
     kept, alone = body.passes(3), [body.passes(3) for _ in labels]
-    for step, (mask, following) in enumerate(zip(masks, masks[1:], strict=False)):
+    for step, (mask, following) in enumerate(pairwise(masks)):
         asked = mask & ~following
         found = kept(tokens, mask, labels)
         each = [one(*(x[[row]] for x in (tokens, mask, labels))) for row, one in enumerate(alone)]
