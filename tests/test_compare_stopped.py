@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,11 +35,16 @@ def fashion(tmp_path_factory: pytest.TempPathFactory) -> Iterable[str]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(fashion: str, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple]:
+def finished(fashion: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "out"
     assert main(_compare(fashion, out)) == 0
     assert (out / "report.html").is_file()
-    return numbers(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(finished: Path) -> dict[tuple[str, str], tuple]:
+    return numbers(finished)
 
 
 def numbers(out: Path) -> dict[tuple[str, str], tuple]:
@@ -54,6 +60,22 @@ def assert_same(found: dict[tuple[str, str], tuple], wanted: dict[tuple[str, str
     assert found.keys() == wanted.keys()
     for key, values in wanted.items():
         np.testing.assert_allclose(found[key], values, rtol=1e-5, atol=1e-8, err_msg=str(key))
+
+
+def test_what_is_measured_is_not_sampled_again(
+    fashion: str, finished: Path, uninterrupted: dict[tuple[str, str], tuple], tmp_path: Path
+) -> None:
+    """Samples are large and may be taken away; another order needs its own and the baseline's, and no others."""
+    out = tmp_path / "out"
+    shutil.copytree(finished, out, ignore=shutil.ignore_patterns("samples"))
+    assert main(_compare(fashion, out)) == 0
+    assert not (out / "samples").exists()
+    assert_same(numbers(out), uninterrupted)
+    command = _compare(fashion, out)
+    command[command.index("--orders") + 1] += ",spread"
+    assert main(command) == 0
+    assert {folder.name for folder in (out / "samples").iterdir()} == {"random", "spread"}
+    assert_same({key: value for key, value in numbers(out).items() if key[0] != "spread"}, uninterrupted)
 
 
 def test_ctrl_c_while_sampling(fashion: str, uninterrupted: dict[tuple[str, str], tuple], tmp_path: Path) -> None:

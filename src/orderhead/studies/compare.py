@@ -170,13 +170,18 @@ def compare(
 
 
 def execute(run: Comparison) -> Path:
-    """Sample and measure every arm of a comparison, going on from what its folder holds."""
+    """Sample and measure every arm of a comparison, going on from what its folder holds.
+
+    Where everything is measured, nothing is sampled: samples may have been taken away.
+    """
     claim(run)
-    for name, arm in tqdm(run.arms.items(), desc="sampling", unit="order", delay=2):
+    missing = _missing(run)
+    for name in tqdm(dict.fromkeys([BASELINE, *missing] if missing else []), desc="sampling", unit="order", delay=2):
+        arm = run.arms[name]
         stream.write(arm.settings, arm.body or run.body, run.images, run.out / "samples" / name, title=name)
     dist.barrier()
-    if dist.rank() == 0:
-        _measure_all(run)
+    if missing and dist.rank() == 0:
+        _measure(run, missing)
     return run.out / "report.html"
 
 
@@ -185,17 +190,19 @@ def claim(run: Comparison) -> None:
     folders.claim(run.out, run.description, "arms")
 
 
-def _measure_all(run: Comparison) -> None:
-    """Measure every order that is not in `results.jsonl` yet, the baseline first."""
+def _missing(run: Comparison) -> list[str]:
+    """Orders that are not in `results.jsonl` yet, the baseline first if it is one of them."""
     path = run.out / "results.jsonl"
     known = {(r.row, r.metric) for r in results.read(path)} if path.exists() else set()
-    missing = [order for order in run.arms if (order, "seconds_per_image") not in known]
-    if not missing:
-        return
+    return [order for order in run.arms if (order, "seconds_per_image") not in known]
+
+
+def _measure(run: Comparison, orders: Sequence[str]) -> None:
+    path = run.out / "results.jsonl"
     jury = Jury.of(run.world, run.images)
     write_json(run.out / "run.json", read_json(run.out / "run.json") | {"reference": jury.summary})
     baseline = run.row(BASELINE, jury)
-    for order in tqdm(missing, desc="measuring", unit="order", delay=2):
+    for order in tqdm(orders, desc="measuring", unit="order", delay=2):
         row = baseline if order == BASELINE else run.row(order, jury)
         results.append(path, _lines(run, row, baseline, jury))
 
