@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -29,7 +29,6 @@ from orderhead.core.grid import Grid
 from orderhead.data.latents import fingerprint
 from orderhead.sampling.frames import reveal_frames
 from orderhead.sampling.sample import Samples, Settings, passes_of, run
-from orderhead.sampling.trace import Trace
 
 BATCH = 16
 GIF_SECONDS, GIF_HOLD_SECONDS = 3.0, 1.5
@@ -45,12 +44,6 @@ def batches(settings: Settings, body: MAR, labels_N: Tensor, start: int = 0, bat
     for first in range(start, len(labels_N), step):
         index_B = torch.arange(first, min(first + step, len(labels_N)))
         yield run(settings, body, labels_N[index_B.to(labels_N.device)], index_B)
-
-
-def join(parts: Sequence[Samples]) -> Samples:
-    """The batches of one run as one."""
-    tokens_NLC = torch.cat([part.tokens_BLC for part in parts])
-    return Samples(tokens_NLC, Trace.join([part.trace for part in parts]), parts[0].tokenizer)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
@@ -121,7 +114,7 @@ def writer(out: str) -> Callable[[Settings, MAR, Tensor], None]:
 
 def _write_file(path: Path, settings: Settings, body: MAR, labels_N: Tensor) -> None:
     with replacing(path) as temporary:  # opened first: a folder that cannot be written is told at once
-        EXPORTS[path.suffix.lower()](join(list(batches(settings, body, labels_N))), body.grid, temporary)
+        EXPORTS[path.suffix.lower()](Samples.join(list(batches(settings, body, labels_N))), body.grid, temporary)
 
 
 def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor) -> None:

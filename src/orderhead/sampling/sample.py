@@ -61,6 +61,12 @@ class Samples:
         for rows in self.tokens_BLC.split(batch):
             yield decode_tokens(rows, self.tokenizer)
 
+    @classmethod
+    def join(cls, parts: Sequence[Samples]) -> Samples:
+        """Those of several batches, one after the other; they are of one tokenizer."""
+        tokens, traces = [part.tokens_BLC for part in parts], [part.trace for part in parts]
+        return cls(torch.cat(tokens), Trace.join(traces), parts[0].tokenizer)
+
     def take(self, rows: slice) -> Samples:
         """Some of the images."""
         return Samples(self.tokens_BLC[rows], self.trace.take(rows), self.tokenizer)

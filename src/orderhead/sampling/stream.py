@@ -6,12 +6,10 @@ Legend: N images, L cells, C channels.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from orderhead.body.mar import MAR
@@ -19,6 +17,7 @@ from orderhead.core import dist
 from orderhead.core.arrays import read_arrays
 from orderhead.core.files import replacing
 from orderhead.sampling.sample import Samples, Settings, run
+from orderhead.sampling.threads import Make, in_threads
 from orderhead.sampling.trace import Trace
 
 CHUNK = 64
@@ -32,10 +31,6 @@ def labels_of(index_N: torch.Tensor, classes: int) -> torch.Tensor:
 
 def _chunk_path(folder: Path, first: int) -> Path:
     return folder / f"{first:07d}.npz"
-
-
-Make = Callable[[Settings, MAR, Tensor, Tensor], Samples]
-"""Settings, body, labels (B,), the images' numbers (B,) -> samples."""
 
 
 def write(
@@ -53,7 +48,7 @@ def write(
     for first in tqdm(missing, desc=title or folder.name, unit="chunk", delay=2, leave=False):
         index = torch.arange(first, min(first + chunk, n))
         started = time.perf_counter()
-        samples = make(settings, body, labels_of(index, body.config.classes).to(body.device), index)
+        samples = in_threads(make, settings, body, labels_of(index, body.config.classes).to(body.device), index)
         seconds = time.perf_counter() - started
         with replacing(_chunk_path(folder, first)) as temporary:
             trace = samples.trace
@@ -68,13 +63,12 @@ def read(folder: str | Path, n: int, tokenizer: str, chunk: int = CHUNK) -> tupl
 
     ValueError where a chunk is missing, damaged, or of a stream with another number of images.
     """
-    tokens, traces, seconds = [], [], 0.0
+    parts, seconds = [], 0.0
     for first in range(0, n, chunk):
         path = _chunk_path(Path(folder), first)
         found, order, counts, scores, labels, spent = read_arrays(path, *ARRAYS)
         if len(found) != (wanted := min(chunk, n - first)):
             raise ValueError(f"{path} holds {len(found)} images, not {wanted}; remove it and run again")
-        tokens.append(torch.from_numpy(found))
-        traces.append(Trace(order, counts, scores, labels))
+        parts.append(Samples(torch.from_numpy(found), Trace(order, counts, scores, labels), tokenizer))
         seconds += float(spent)
-    return Samples(torch.cat(tokens), Trace.join(traces), tokenizer), seconds
+    return Samples.join(parts), seconds
