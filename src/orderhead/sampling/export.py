@@ -29,6 +29,7 @@ from orderhead.core.grid import Grid
 from orderhead.data.latents import fingerprint
 from orderhead.sampling.frames import reveal_frames
 from orderhead.sampling.sample import Samples, Settings, passes_of, run
+from orderhead.sampling.threads import in_threads, shares_of
 
 BATCH = 16
 GIF_SECONDS, GIF_HOLD_SECONDS = 3.0, 1.5
@@ -43,7 +44,7 @@ def batches(settings: Settings, body: MAR, labels_N: Tensor, start: int = 0, bat
     step = len(labels_N) if settings.rng == "official" else batch
     for first in range(start, len(labels_N), step):
         index_B = torch.arange(first, min(first + step, len(labels_N)))
-        yield run(settings, body, labels_N[index_B.to(labels_N.device)], index_B)
+        yield in_threads(run, settings, body, labels_N[index_B.to(labels_N.device)], index_B)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
@@ -154,6 +155,7 @@ def _continues(record: dict[str, Any], found: dict[str, Any]) -> bool:
 @contextmanager
 def progress(settings: Settings, body: MAR, n: int) -> Iterator[MAR]:
     """A bar for what takes more than two seconds: it counts the passes of the body that it gives."""
-    parts = 1 if settings.rng == "official" else math.ceil(n / BATCH)
+    batches = [n] if settings.rng == "official" else [len(index) for index in torch.arange(n).split(BATCH)]
+    parts = sum(shares_of(settings, body, images) for images in batches)
     with tqdm(total=parts * passes_of(settings, body), desc="sampling", unit="step", delay=2, leave=False) as bar:
         yield watched(body, bar.update)

@@ -29,15 +29,19 @@ class _Stopped(Exception):  # noqa: N818
     """Another thread has failed, or somebody has stopped all."""
 
 
-def in_threads(make: Make, settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor) -> Samples:
-    """`make(settings, body, labels_B, index_B)` by all of torch's threads; on a GPU, and for few images, by one.
+def shares_of(settings: Settings, body: MAR, images: int) -> int:
+    """In how many parts a batch is sampled: one on a GPU, and with the published random stream, which is of a batch."""
+    if body.device.type != "cpu" or settings.rng == "official":
+        return 1
+    return max(1, min(torch.get_num_threads(), images // LEAST))
 
-    So too with the published random stream, which is of a whole batch. What fails in one thread is raised here, and
-    stops the others at their next step.
+
+def in_threads(make: Make, settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor) -> Samples:
+    """`make(settings, body, labels_B, index_B)`, in as many threads as `shares_of` says.
+
+    What fails in one is raised here, and stops the others at their next step.
     """
-    apart = body.device.type == "cpu" and settings.rng != "official"
-    shares = min(torch.get_num_threads(), len(index_B) // LEAST) if apart else 1
-    if shares < 2:
+    if (shares := shares_of(settings, body, len(index_B))) == 1:
         return make(settings, body, labels_B, index_B)
     stopped = threading.Event()
 
