@@ -144,6 +144,28 @@ def test_the_published_code_is_run_beside_ours(checkout, capsys):
     assert (np.random.get_state()[1] == stream).all()  # noqa: NPY002
 
 
+def test_brief_leaves_out_what_runs_again(checkout, capsys):
+    arguments = [
+        "bench",
+        "--size",
+        "tiny",
+        "--steps",
+        "2",
+        "--denoise-steps",
+        "2",
+        "--rounds",
+        "1",
+        "--brief",
+        "--json",
+    ]
+    assert main([*arguments, "--modes", "none", "--reference", str(checkout)]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["error"] > 0
+    assert not {"own_error", "memory"} & row.keys()
+    assert main(arguments) == 2
+    assert "leave it out, or give one" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_no_checkout_is_told(tmp_path, capsys):
     assert main(["bench", "--size", "tiny", "--reference", str(tmp_path)]) == 2
     assert "models/mar.py; give a checkout" in capsys.readouterr().err

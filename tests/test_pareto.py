@@ -122,7 +122,9 @@ def test_a_damaged_record_is_no_chart(record, tmp_path):
     assert cost.section(tmp_path / "nowhere") == ""
 
 
-@pytest.mark.parametrize("wrong", [["--seeds", "3"], ["--images", "1"], ["--body", "nobody"], ["--size", "tiny"]])
+@pytest.mark.parametrize(
+    "wrong", [["--seeds", "3"], ["--images", "1"], ["--body", "nobody"], ["--size", "tiny"], ["--brief"]]
+)
 def test_what_cannot_be_measured_is_told_in_one_line(wrong, tmp_path, capsys):
     assert main(["bench", "--pareto", *wrong, "--out", str(tmp_path / "out")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,13 +1,19 @@
 """A batch shared among threads: the images of one thread, and an end where one of them fails."""
 
+import sys
 import threading
+from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 import torch
 from worlds import bare_body
 
+from orderhead.body.load import load_body
+from orderhead.sampling import stream, threads
 from orderhead.sampling.sample import Settings, run
-from orderhead.sampling.threads import in_threads
+from orderhead.sampling.threads import in_threads, shares_of
+from orderhead.studies.real import injecting
 
 SETTINGS = Settings("multiscale", steps=4, denoise_steps=3, cfg_scale=2.0)
 INDEX = torch.arange(20, 41)
@@ -30,36 +36,106 @@ def noting(seen):
     return make
 
 
-def test_each_thread_has_images_of_its_own_and_they_are_those_of_one(two_threads):
-    body, seen = bare_body(), []
-    found = in_threads(noting(seen), SETTINGS, body, INDEX % 3, INDEX)
-    assert sorted(seen) == [(10, 1, False), (11, 1, False)]
-    expected = run(SETTINGS, body, INDEX % 3, INDEX)
+def same(found, expected):
     torch.testing.assert_close(found.tokens_BLC, expected.tokens_BLC, atol=1e-4, rtol=0)
     for name in ("order_BL", "counts_T", "labels_B"):
         assert (getattr(found.trace, name) == getattr(expected.trace, name)).all()
 
 
-@pytest.mark.parametrize(("settings", "images"), [(SETTINGS, 15), (Settings("random", 4, 3, 2.0, rng="official"), 21)])
-def test_few_images_and_the_published_stream_stay_in_one(two_threads, settings, images):
+def test_each_thread_has_images_of_its_own_and_they_are_those_of_one(two_threads):
+    body, seen = bare_body(), []
+    found = in_threads(noting(seen), SETTINGS, body, INDEX % 3, INDEX)
+    assert sorted(seen) == [(10, 1, False), (11, 1, False)]
+    same(found, run(SETTINGS, body, INDEX % 3, INDEX))
+
+
+@pytest.mark.parametrize("more", [{"full_every": 2, "null_every": 3}, {"denoise_by": "pull"}, {"order": "random"}])
+def test_so_with_any_option(two_threads, more):
+    body, settings = bare_body(), replace(SETTINGS, steps=7, **more)
+    same(in_threads(run, settings, body, INDEX % 3, INDEX), run(settings, body, INDEX % 3, INDEX))
+
+
+def test_so_with_real_contexts(two_threads):
+    body, make = bare_body(), injecting(torch.randn(41, 16, 4, generator=torch.Generator().manual_seed(0)))
+    same(in_threads(make, SETTINGS, body, INDEX % 3, INDEX), make(SETTINGS, body, INDEX % 3, INDEX))
+
+
+def test_so_with_a_learned_order_and_stdout_is_left_alone(two_threads, capsys):
+    body, before = load_body("fashion"), sys.stdout
+    settings = Settings("learned_fast", 2, 2, 2.0, head="fashion-nonaligned")
+    for _ in range(3):
+        found = in_threads(run, settings, body, INDEX % 10, INDEX)
+        assert sys.stdout is before
+    same(found, run(settings, body, INDEX % 10, INDEX))
+
+
+def test_a_stream_is_sampled_so(two_threads, tmp_path):
+    body, seen = bare_body(), []
+    stream.write(SETTINGS, body, 40, tmp_path, chunk=32, make=noting(seen))
+    assert sorted(seen) == [(8, 2, True), (16, 1, False), (16, 1, False)]
+    found = stream.read(tmp_path, 40, "", chunk=32)[0]
+    index = torch.arange(40)
+    same(found, run(SETTINGS, body, index % 3, index))
+
+
+def test_most_threads_are_kept_busy(monkeypatch):
+    shares = {}
+    for threads_, images in ((1, 64), (2, 64), (8, 64), (12, 64), (15, 64), (64, 64), (4, 7), (4, 16), (3, 16)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads_: n)
+        shares[threads_, images] = shares_of(SETTINGS, bare_body(), images)
+    assert list(shares.values()) == [1, 2, 8, 6, 5, 8, 1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "images"),
+    [
+        (SETTINGS, 15),
+        (Settings("random", 4, 3, 2.0, rng="official"), 21),
+        (replace(SETTINGS, cfg_schedule="equalized"), 21),
+    ],
+)
+def test_few_images_the_published_stream_and_equalized_guidance_stay_in_one(two_threads, settings, images):
     seen, index = [], torch.arange(images)
     in_threads(noting(seen), settings, bare_body(), index % 3, index)
     assert seen == [(images, 2, True)]
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-@pytest.mark.parametrize("broken", [20, 40])
-def test_what_fails_in_one_is_raised_and_stops_the_others(two_threads, broken, error):
-    both, passes = threading.Barrier(2, timeout=60), []
+def endless(fails=lambda index: False, ended=None):
+    """Samples for a minute or two, unless stopped; those of whom `fails` fail as soon as both are at it."""
+    both = threading.Barrier(2, timeout=60)
 
     def make(settings, body, labels, index):
         both.wait()
-        if broken in index.tolist():
-            raise error("no images today")
-        state = body.passes()
-        while True:  # until it is stopped
-            passes.append(1)
-            state(torch.zeros(1, 16, 4), torch.ones(1, 16, dtype=torch.bool), labels[:1])
+        if fails(index.tolist()):
+            raise ValueError("no images today")
+        passes = body.passes()
+        try:
+            for _ in range(20_000):
+                passes(torch.zeros(1, 16, 4), torch.ones(1, 16, dtype=torch.bool), labels[:1])
+        except threads._Stopped:
+            if ended is not None:
+                ended.append(len(index))
+            raise
+        raise AssertionError("was not stopped")
 
-    with pytest.raises(error, match="no images today"):
-        in_threads(make, SETTINGS, bare_body(), INDEX % 3, INDEX)
+    return make
+
+
+@pytest.mark.parametrize("broken", [20, 40])
+def test_what_fails_in_one_is_raised_and_stops_the_others(two_threads, broken):
+    ended = []
+    with pytest.raises(ValueError, match="no images today"):
+        in_threads(endless(lambda index: broken in index, ended), SETTINGS, bare_body(), INDEX % 3, INDEX)
+    assert len(ended) == 1
+
+
+def test_ctrl_c_stops_all(two_threads, monkeypatch):
+    ended = []
+
+    def interrupted(self, timeout=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Future, "exception", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        in_threads(endless(ended=ended), SETTINGS, bare_body(), INDEX % 3, INDEX)
+    assert len(ended) == 2

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from orderhead.core.cells import take, visible
-from orderhead.core.conditions import Conditions
+from orderhead.core.conditions import BatchConditions, Conditions, Passes
 
 
 class AskedConditions(ABC):
@@ -77,29 +77,31 @@ class RepeatedConditions:
     """Conditions of rows many of which are the same: those of each kind of row, and the kind (B,) of each row."""
 
     def __init__(self, kinds: Conditions, kind_B: Tensor) -> None:
-        self._kinds, self._kind_B = kinds, kind_B
+        self._kinds, self.kind_B = kinds, kind_B
 
     @cached_property
     def everywhere(self) -> Tensor:
-        return self._kinds.everywhere[self._kind_B]
+        return self._kinds.everywhere[self.kind_B]
 
     def at(self, where_BL: Tensor) -> Tensor:
         row_N, cell_N = where_BL.nonzero(as_tuple=True)
-        return self._kinds.everywhere[self._kind_B[row_N], cell_N]
+        return self._kinds.everywhere[self.kind_B[row_N], cell_N]
 
     def halves(self) -> tuple[RepeatedConditions, RepeatedConditions]:
         """Those of the first and of the second half of the batch."""
-        first, second = self._kind_B.chunk(2)
+        first, second = self.kind_B.chunk(2)
         return RepeatedConditions(self._kinds, first), RepeatedConditions(self._kinds, second)
 
 
-def kinds(mask_BL: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Where no row knows anything they differ in their label alone: the labels (U,), and which one (B,) each row has.
-
-    None where they know something, or all differ.
-    """
+def once_a_label(ask: Passes, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> BatchConditions:
+    """What `ask` gives; where no row knows anything, they differ in their label alone and are computed once a label."""
+    if not mask_BL.all():
+        return ask(tokens_BLC, mask_BL, labels_B)
     labels_U, kind_B = labels_B.unique(return_inverse=True)
-    return (labels_U, kind_B) if len(labels_U) < len(labels_B) and bool(mask_BL.all()) else None
+    if len(labels_U) == len(labels_B):
+        return ask(tokens_BLC, mask_BL, labels_B)
+    rows = slice(0, len(labels_U))
+    return RepeatedConditions(ask(tokens_BLC[rows], mask_BL[rows], labels_U), kind_B)
 
 
 class ShiftedConditions:

@@ -25,9 +25,20 @@ Ask = Callable[[Tensor, int], Tensor]
 """x (N, C), t in [0, 1000) -> epsilon and variance fraction (M, 2C), both raw, float32."""
 
 
-ROWS, TIMES, MOST_ROWS = 256, 3, 768
-"""Modulations are computed for as many timesteps at once as make so many rows, or for so many timesteps, up to so many
-rows: a product of more rows takes less time for each. 256 rows take 21 MB at MAR-B's widths."""
+TIMES, BYTES, CUDA_ROWS = 3, 24 * 2**20, 64
+
+
+def rows_ahead(width: int, depth: int, rows: int, images: int, device: str) -> int:
+    """How many rows of modulations are computed at once: a product of more rows takes less time for each.
+
+    As many as a quarter of the width, or three timesteps of the rows that there are; for each image at most that
+    quarter and 24 MB, which is what a pass of the body holds, for three images at most. On CUDA 64, since graphs are
+    recorded with them.
+    """
+    if device == "cuda":
+        return CUDA_ROWS
+    few = min(width // 4, BYTES // (4 * width * (3 * depth + 2)))
+    return min(max(few, TIMES * rows), few * min(images, TIMES))
 
 
 class SamplingDenoiser:
@@ -39,13 +50,13 @@ class SamplingDenoiser:
         self._blocks = [_Block.of(block) for block in net.res_blocks]  # type: ignore[arg-type]
         self._final, self._input = _Final.of(net.final_layer), _Linear.of(net.input_proj)
 
-    def under(self, z_MD: Tensor, times: Sequence[int]) -> Ask:
+    def under(self, z_MD: Tensor, times: Sequence[int], images: int = 1) -> Ask:
         """The denoiser under these conditions, to be asked about these timesteps in this order.
 
-        With M = 2N rows, each row of x stands for two.
+        With M = 2N rows, each row of x stands for two. They are of so many images: the more, the more is held at once.
         """
         c_MW = self._cond_embed(z_MD.to(self._cond_embed.weight.dtype))
-        ahead = self._ahead(c_MW, times)
+        ahead = self._ahead(c_MW, times, images)
         return lambda x_NC, t: self._ask(x_NC, len(c_MW), ahead(t))
 
     def _ask(self, x_NC: Tensor, rows: int, modulations: Sequence[Tensor]) -> Tensor:
@@ -57,13 +68,14 @@ class SamplingDenoiser:
             x_MW = block(x_MW, modulation)
         return self._final(x_MW, last).float()
 
-    def _ahead(self, c_MW: Tensor, times: Sequence[int]) -> Callable[[int], Sequence[Tensor]]:
+    def _ahead(self, c_MW: Tensor, times: Sequence[int], images: int) -> Callable[[int], Sequence[Tensor]]:
         """t -> the modulation of every layer, (M, 3W) or (M, 2W): a matter of t and the conditions, not of x.
 
         Those of the next timesteps are computed with it.
         """
-        rows = len(c_MW)
-        at_once, ready = max(1, min(max(ROWS, TIMES * rows), MOST_ROWS) // rows), dict[int, Sequence[Tensor]]()
+        M, W = c_MW.shape
+        at_once = max(1, rows_ahead(W, len(self._blocks), M, images, c_MW.device.type) // M)
+        ready = dict[int, Sequence[Tensor]]()
 
         def modulations(t: int) -> Sequence[Tensor]:
             if t not in ready:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from orderhead.body.conditions import AskedConditions, RepeatedConditions, among, keys_values, kinds
+from orderhead.body.conditions import AskedConditions, RepeatedConditions, among, keys_values, once_a_label
 from orderhead.core.cells import put, take, visible
 from orderhead.core.conditions import BatchConditions
 
@@ -39,12 +39,11 @@ class KeptPasses:
         self._kind_R: Tensor | None = None
 
     def __call__(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> BatchConditions:
-        if self.done == 0 and (found := kinds(mask_BL, labels_B)) is not None:
-            labels_U, kind_R = found
-            rows = slice(0, len(labels_U))
-            conditions = self._pass(tokens_BLC[rows], mask_BL[rows], labels_U)
-            self._kind_R = kind_R
-            return RepeatedConditions(conditions, kind_R)
+        self._body.check_inputs(tokens_BLC, mask_BL, labels_B)
+        if self.done == 0:
+            first = once_a_label(self._pass, tokens_BLC, mask_BL, labels_B)
+            self._kind_R = first.kind_B if isinstance(first, RepeatedConditions) else None
+            return first
         if self._kind_R is not None:
             self._repeat(self._kind_R)
             self._kind_R = None
@@ -58,7 +57,6 @@ class KeptPasses:
         self._decoder.repeat(kind_R)
 
     def _pass(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> KeptConditions:
-        self._body.check_inputs(tokens_BLC, mask_BL, labels_B)
         B, S = len(mask_BL), self._body.config.buffer_size
         if self.done == 0:
             self._known_RT, self._stale_RT = mask_BL.new_zeros(2, B, S + mask_BL.shape[1])

@@ -18,7 +18,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from orderhead.body.conditions import PassConditions, RepeatedConditions, kinds
+from orderhead.body.conditions import PassConditions, once_a_label
 from orderhead.body.denoiser import SamplingDenoiser, denoiser_of
 from orderhead.body.diffloss import DiffLoss
 from orderhead.body.kept import KeptPasses
@@ -161,11 +161,8 @@ class MAR(nn.Module, PyTorchModelHubMixin):
 
     def _distinct(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> BatchConditions:
         """`conditions`, where rows that are the same are computed once."""
-        if (found := kinds(mask_BL, labels_B)) is None:
-            return self.conditions(tokens_BLC, mask_BL, labels_B)
-        labels_U, kind_B = found
-        rows = slice(0, len(labels_U))
-        return RepeatedConditions(self.conditions(tokens_BLC[rows], mask_BL[rows], labels_U), kind_B)
+        self.check_inputs(tokens_BLC, mask_BL, labels_B)
+        return once_a_label(self.conditions, tokens_BLC, mask_BL, labels_B)
 
     def check_inputs(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> None:
         """ValueError where shapes do not fit the body's grid, or a label is none of its classes."""

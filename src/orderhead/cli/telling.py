@@ -127,7 +127,8 @@ def bench(
         raise ValueError(f"threads is at least 1, got {threads}")
     torch.set_num_threads(threads)
     if pareto:
-        timing = {"size": size != "base", "modes": modes != "heads", "reference": reference != "none", "json": json}
+        timing = {"size": size != "base", "modes": modes != "heads", "reference": reference != "none"}
+        timing |= {"brief": brief, "json": json}
         for option in (name for name, given in timing.items() if given):
             raise ValueError(f"--{option} is of timing and changes nothing with --pareto; leave one of them out")
         from orderhead.report import build

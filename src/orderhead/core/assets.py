@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import textwrap
+import threading
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,7 @@ from orderhead.core.names import unknown
 M = TypeVar("M")
 KINDS = ("bodies", "tokenizers", "classifiers", "metrics", "heads")
 SINGULAR = {"bodies": "body", "metrics": "judge"}
+_LOADING = threading.Lock()  # stdout is everybody's
 
 
 def root() -> Path:
@@ -47,7 +49,7 @@ def load(model_class: type[M], kind: str, name: str) -> M:
     ValueError for an unknown name (with the nearest match) or files that are damaged or of another model.
     """
     folder = _found(kind, name)
-    with _told(model_class, name), contextlib.redirect_stdout(io.StringIO()):  # the mixin prints where it loads from
+    with _LOADING, _told(model_class, name), contextlib.redirect_stdout(io.StringIO()):  # the mixin prints
         read_config(model_class, folder)  # whose errors are clearer than the mixin's
         return model_class.from_pretrained(str(folder), strict=True).eval()  # type: ignore[attr-defined]
 

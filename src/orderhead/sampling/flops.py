@@ -23,7 +23,8 @@ from orderhead.sampling.schedule import denoise_counts
 def sampled(config: MARConfig, settings: Settings, images: int = 1) -> int:
     """Of `images` whole images in one batch, without what the policy costs, its pilot under equalized guidance too.
 
-    Their labels are those of the classes in turn: rows of the first step are computed once a label.
+    Their labels are those of the classes in turn: rows of the first step are computed once a label, in a part of a
+    batch that a thread has for itself (`sampling.threads`) once more.
 
     ValueError as for the settings' counts.
     """

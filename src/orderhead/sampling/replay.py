@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-MOST, REMEMBERED = 32, 4096
+MOST, REMEMBERED = 64, 4096
 """Recordings that are kept for one owner, each with its own memory; what was asked of it last."""
 
 
@@ -62,16 +62,16 @@ class _Kept:
             self.recordings.pop(self.asked.popitem(last=False)[0], None)
 
     def room(self, key: Hashable) -> bool:
-        """Make room for another recording: one gives way that is asked for more rarely, if any is.
+        """Make room for another recording: one gives way that was asked for last before this one was asked for last.
 
         So shapes that come in turn, more of them than are kept, do not push each other out.
         """
         if len(self.recordings) < MOST:
             return True
-        oldest = next(old for old in self.asked if old in self.recordings)
-        if rarer := self.asked[oldest] < self.asked[key]:
+        oldest = min(self.recordings, key=self.asked.__getitem__)
+        if idle := self.asked[oldest] < self.asked[key]:
             del self.recordings[oldest]
-        return rarer
+        return idle
 
 
 _KEPT: WeakKeyDictionary[object, _Kept] = WeakKeyDictionary()

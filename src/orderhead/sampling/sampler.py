@@ -101,15 +101,22 @@ def diffusion_draw(
     """
 
     def solve(
-        solver: Solver, own: Denoising, rng: Randomness, z_MD: Tensor, index_N: Tensor, cell_N: Tensor, *g_N: Tensor
+        solver: Solver,
+        own: Denoising,
+        rng: Randomness,
+        images: int,
+        z_MD: Tensor,
+        index_N: Tensor,
+        cell_N: Tensor,
+        *g_N: Tensor,
     ) -> Tensor:
-        ask = denoiser.under(z_MD, solver.timesteps(own.steps))
+        ask = denoiser.under(z_MD, solver.timesteps(own.steps), images)
         denoise = _guided(ask, *g_N) if g_N else _plain(ask)
         return solver.solve(denoise, rng.noises(index_N, cell_N, channels, own.steps), own)
 
-    def drawn(own: Denoising, rng: Randomness, *inputs: Tensor) -> Tensor:
-        how = solver, own, rng
-        return replayed(denoiser, solve, how, *inputs) if rng.replayable else solve(*how, *inputs)
+    def drawn(own: Denoising, state: DecodeState, *inputs: Tensor) -> Tensor:
+        how = solver, own, state.rng, len(state.index_B)
+        return replayed(denoiser, solve, how, *inputs) if state.rng.replayable else solve(*how, *inputs)
 
     def draw(state: DecodeState, where_BL: Tensor) -> Tensor:
         assert state.conditions is not None
@@ -120,11 +127,11 @@ def diffusion_draw(
         row_N, cell_N = where_BL.nonzero(as_tuple=True)
         own, each = settings[state.step], (state.index_B[row_N], cell_N, *g_N)
         if need is None:
-            return drawn(own, state.rng, z_MD, *each)
+            return drawn(own, state, z_MD, *each)
         z_XND, values_NC = z_MD.unflatten(0, (-1, len(cell_N))), torch.empty(len(cell_N), channels, device=z_MD.device)
         for part_P, steps in parts(need, state, where_BL, own.steps):
             inputs = z_XND[:, part_P].flatten(0, 1), *(of_N[part_P] for of_N in each)
-            values_NC[part_P] = drawn(replace(own, steps=steps), state.rng, *inputs)
+            values_NC[part_P] = drawn(replace(own, steps=steps), state, *inputs)
         return values_NC
 
     return draw

@@ -22,7 +22,7 @@ from orderhead.sampling.sample import Samples, Settings
 LEAST = 8  # images that are worth a thread of their own
 
 Make = Callable[[Settings, MAR, Tensor, Tensor], Samples]
-"""Settings, body, labels (B,), the images' numbers (B,) -> samples."""
+"""Settings, body, labels (B,), the images' numbers (B,) -> samples. Several threads may ask at once."""
 
 
 class _Stopped(Exception):  # noqa: N818
@@ -30,10 +30,16 @@ class _Stopped(Exception):  # noqa: N818
 
 
 def shares_of(settings: Settings, body: MAR, images: int) -> int:
-    """In how many parts a batch is sampled: one on a GPU, and with the published random stream, which is of a batch."""
-    if body.device.type != "cpu" or settings.rng == "official":
+    """In how many parts a batch is sampled: as many as keep most of torch's threads busy; one on a GPU.
+
+    One too with the published random stream, which is of a batch, and with equalized guidance, since every part would
+    find it anew.
+    """
+    if body.device.type != "cpu" or settings.rng == "official" or settings.cfg_schedule == "equalized":
         return 1
-    return max(1, min(torch.get_num_threads(), images // LEAST))
+    threads = torch.get_num_threads()
+    most = max(1, min(threads, images // LEAST))
+    return max(range(1, most + 1), key=lambda shares: (threads // shares * shares, shares))
 
 
 def in_threads(make: Make, settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor) -> Samples:
@@ -43,7 +49,7 @@ def in_threads(make: Make, settings: Settings, body: MAR, labels_B: Tensor, inde
     """
     if (shares := shares_of(settings, body, len(index_B))) == 1:
         return make(settings, body, labels_B, index_B)
-    stopped = threading.Event()
+    stopped, threads = threading.Event(), torch.get_num_threads() // shares
 
     def check() -> None:
         if stopped.is_set():
@@ -51,15 +57,16 @@ def in_threads(make: Make, settings: Settings, body: MAR, labels_B: Tensor, inde
 
     def share(labels: Tensor, index: Tensor) -> Samples:
         try:
+            torch.set_num_threads(threads)  # a thread of its own would have as many as there are cores
             return make(settings, watched(body, check), labels, index)
         except BaseException:
             stopped.set()
             raise
 
-    with _threads(torch.get_num_threads() // shares), ThreadPoolExecutor(shares) as pool:
-        given = zip(labels_B.tensor_split(shares), index_B.tensor_split(shares), strict=True)
-        parts = [pool.submit(share, *part) for part in given]
+    given = zip(labels_B.tensor_split(shares), index_B.tensor_split(shares), strict=True)
+    with _threads_kept(), ThreadPoolExecutor(shares) as pool:
         try:
+            parts = [pool.submit(share, *part) for part in given]
             done = [part.exception() for part in parts]  # of all: the first may have been stopped by a later one
         except BaseException:
             stopped.set()
@@ -71,10 +78,9 @@ def in_threads(make: Make, settings: Settings, body: MAR, labels_B: Tensor, inde
 
 
 @contextmanager
-def _threads(each: int) -> Iterator[None]:
-    """Threads that are started here have so many of torch's threads each."""
+def _threads_kept() -> Iterator[None]:
+    """torch's threads are afterwards as many as before: some of their number is everybody's."""
     before = torch.get_num_threads()
-    torch.set_num_threads(each)
     try:
         yield
     finally:

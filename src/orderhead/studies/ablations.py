@@ -159,9 +159,8 @@ class Ablations:
     def samples(self, name: str, injected: bool) -> Samples:
         """An order's images with its own or with real tokens as context, sampled where they are not there yet."""
         run, folder = self.run, self.run.out / "samples" / (f"{name}, injected" if injected else name)
-        if injected:
-            make = injecting(self.real_NLC)
-            stream.write(run.arms[name].settings, run.body, run.images, folder, title=f"{name}, injected", make=make)
+        make = injecting(self.real_NLC) if injected else stream.run
+        stream.write(run.arms[name].settings, run.body, run.images, folder, title=folder.name, make=make)
         return stream.read(folder, run.images, run.body.config.tokenizer)[0]
 
     def inject(self, names: Sequence[str]) -> None:

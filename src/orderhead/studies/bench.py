@@ -95,6 +95,8 @@ def measure(
     """
     if rounds < 1:
         raise ValueError(f"rounds is at least 1, got {rounds}")
+    if brief and not checkout:
+        raise ValueError("brief leaves out what is measured with a --reference; leave it out, or give one")
     if not modes and not checkout:
         raise ValueError("there is nothing to time; name modes, or a --reference")
     body = setting.load()
@@ -219,11 +221,7 @@ def _relative(a: Tensor, b: Tensor) -> float:
 
 
 def _memory(setting: Setting, body: MAR, labels_B: Tensor, checkout: str) -> float:
-    """Our peak over the published code's, with fewer denoising steps: further ones hold no more.
-
-    In ours some of what the next timesteps need is there before them; 16 of these fill it from 16 rows on.
-    """
-    short, shortest = (replace(setting, denoise_steps=min(steps, setting.denoise_steps)) for steps in (16, 2))
-    published, dtype = reference.load(checkout, body, shortest.denoise_steps), DTYPES[setting.dtype]
-    ours = peak(lambda: sampled(short.settings, body, setting.batch, lambda: None))
-    return ours / peak(lambda: reference.sample(published, shortest.settings, labels_B, lambda: None, dtype))
+    """Our peak over the published code's, whose further denoising steps hold no more than the first two."""
+    published, dtype = reference.load(checkout, body, min(2, setting.denoise_steps)), DTYPES[setting.dtype]
+    ours = peak(lambda: sampled(setting.settings, body, setting.batch, lambda: None))
+    return ours / peak(lambda: reference.sample(published, setting.settings, labels_B, lambda: None, dtype))
