@@ -147,6 +147,9 @@ class MAR(nn.Module, PyTorchModelHubMixin):
     def conditions(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> PassConditions:
         """`predict` up to the decoder's last block, which runs for the cells that z is then asked of."""
         self.check_inputs(tokens_BLC, mask_BL, labels_B)
+        return self._pass(tokens_BLC, mask_BL, labels_B)
+
+    def _pass(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> PassConditions:
         index_BV, visible_BV = visible(mask_BL)
         x = self._encode(tokens_BLC, index_BV, visible_BV, labels_B)
         *blocks, last = self.decoder_blocks
@@ -162,7 +165,7 @@ class MAR(nn.Module, PyTorchModelHubMixin):
     def _distinct(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> BatchConditions:
         """`conditions`, where rows that are the same are computed once."""
         self.check_inputs(tokens_BLC, mask_BL, labels_B)
-        return once_a_label(self.conditions, tokens_BLC, mask_BL, labels_B)
+        return once_a_label(self._pass, tokens_BLC, mask_BL, labels_B)
 
     def check_inputs(self, tokens_BLC: Tensor, mask_BL: Tensor, labels_B: Tensor) -> None:
         """ValueError where shapes do not fit the body's grid, or a label is none of its classes."""

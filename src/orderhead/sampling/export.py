@@ -41,10 +41,14 @@ def batches(settings: Settings, body: MAR, labels_N: Tensor, start: int = 0, bat
 
     `rng="official"` is one stream of numbers over one batch, so there all images come at once.
     """
-    step = len(labels_N) if settings.rng == "official" else batch
-    for first in range(start, len(labels_N), step):
-        index_B = torch.arange(first, min(first + step, len(labels_N)))
+    for index_B in _numbers(settings, start, len(labels_N), batch):
         yield in_threads(run, settings, body, labels_N[index_B.to(labels_N.device)], index_B)
+
+
+def _numbers(settings: Settings, start: int, stop: int, batch: int = BATCH) -> list[Tensor]:
+    """The images' numbers (B,) of each batch."""
+    step = stop if settings.rng == "official" else batch
+    return [torch.arange(first, min(first + step, stop)) for first in range(start, stop, step)]
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
@@ -155,7 +159,6 @@ def _continues(record: dict[str, Any], found: dict[str, Any]) -> bool:
 @contextmanager
 def progress(settings: Settings, body: MAR, n: int) -> Iterator[MAR]:
     """A bar for what takes more than two seconds: it counts the passes of the body that it gives."""
-    batches = [n] if settings.rng == "official" else [len(index) for index in torch.arange(n).split(BATCH)]
-    parts = sum(shares_of(settings, body, images) for images in batches)
+    parts = sum(shares_of(settings, body, len(index_B)) for index_B in _numbers(settings, 0, n))
     with tqdm(total=parts * passes_of(settings, body), desc="sampling", unit="step", delay=2, leave=False) as bar:
         yield watched(body, bar.update)
