@@ -1,6 +1,8 @@
 """What is recorded, when, and for how long; a recording is a stand-in here, graphs themselves are tests of the GPU."""
 
 import gc
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -28,13 +30,17 @@ def recorded(monkeypatch):
     return made
 
 
-def times(factor, x):
-    return factor * x
+@dataclass(frozen=True)
+class Times:
+    factor: int
+
+    def __call__(self, owner, x):
+        return self.factor * x
 
 
 def ask(owner, n, factor=2):
     x = torch.arange(float(n))
-    assert torch.equal(replay.replayed(owner, times, (factor,), x), factor * x)
+    assert torch.equal(replay.replayed(owner, Times(factor), x), factor * x)
 
 
 def test_the_second_time_is_recorded_and_the_third_replayed(recorded):
@@ -89,15 +95,22 @@ def test_what_was_asked_long_ago_is_forgotten(recorded, monkeypatch):
 
 
 def test_what_failed_the_first_time_was_not_asked(recorded):
-    owner, x = Owner(), torch.zeros(3)
+    owner, broken = Owner(), [True]
 
-    def broken(factor, x):
-        raise KeyboardInterrupt
+    @dataclass(frozen=True)
+    class Broken(Times):
+        def __call__(self, owner, x):
+            if broken:
+                broken.pop()
+                raise KeyboardInterrupt
+            return x
 
-    with pytest.raises(KeyboardInterrupt):
-        replay.replayed(owner, broken, (2,), x)
-    ask(owner, 3)
-    assert not recorded
+    for raised in (pytest.raises(KeyboardInterrupt), nullcontext()):
+        with raised:
+            replay.replayed(owner, Broken(2), torch.zeros(3))
+    assert not recorded  # it was asked once
+    replay.replayed(owner, Broken(2), torch.zeros(3))
+    assert recorded == [(3,)]
 
 
 def test_nothing_is_kept_of_an_owner_that_is_gone(recorded):

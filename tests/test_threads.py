@@ -10,7 +10,8 @@ import torch
 from worlds import bare_body
 
 from orderhead.body.load import load_body
-from orderhead.sampling import stream, threads
+from orderhead.core.together import Stopped
+from orderhead.sampling import stream
 from orderhead.sampling.sample import Settings, run
 from orderhead.sampling.threads import in_threads, shares_of
 from orderhead.studies.real import injecting
@@ -112,7 +113,7 @@ def endless(fails=lambda index: False, ended=None):
         try:
             for _ in range(20_000):
                 passes(torch.zeros(1, 16, 4), torch.ones(1, 16, dtype=torch.bool), labels[:1])
-        except threads._Stopped:
+        except Stopped:
             if ended is not None:
                 ended.append(len(index))
             raise

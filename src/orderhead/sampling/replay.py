@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from weakref import WeakKeyDictionary
 
 import torch
@@ -77,22 +77,21 @@ class _Kept:
 _KEPT: WeakKeyDictionary[object, _Kept] = WeakKeyDictionary()
 
 
-def replayed(owner: object, function: Callable[..., Tensor], fixed: tuple[Hashable, ...], *inputs: Tensor) -> Tensor:
-    """`function(*fixed, *inputs)`: computed the first time for these shapes, from then on replayed where there is room.
+def replayed(owner: object, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """`function(owner, *inputs)`: computed the first time for these shapes, then replayed where there is room.
 
-    Every function that comes with an owner is the same one: it does the same with the same arguments, waits for
-    nothing, and draws nothing from torch's generators; weights that it reads are the owner's, which lives as long as
-    they do. Not for two threads at once. Off CUDA, and under autocast (which keeps casts of weights of its own), it is
-    computed each time.
+    Equal functions do the same with the same arguments. A function waits for nothing and draws nothing from torch's
+    generators; weights that it reads are the owner's, which lives as long as they do. Not for two threads at once. Off
+    CUDA, and under autocast (which keeps casts of weights of its own), it is computed each time.
     """
     if not _recordable(inputs[0].device):
-        return function(*fixed, *inputs)
+        return function(owner, *inputs)
     kept = _KEPT.setdefault(owner, _Kept())
-    key = (*fixed, *((tensor.shape, tensor.dtype) for tensor in inputs))
+    key = (function, *((tensor.shape, tensor.dtype) for tensor in inputs))
     if key in kept.asked and key not in kept.recordings and kept.room(key):
-        kept.recordings[key] = _Recording.of(lambda *own: function(*fixed, *own), inputs)
+        kept.recordings[key] = _Recording.of(partial(function, owner), inputs)
     recording = kept.recordings.get(key)
-    computed = function(*fixed, *inputs) if recording is None else recording(inputs)
+    computed = function(owner, *inputs) if recording is None else recording(inputs)
     kept.ask(key)  # only now: what a function keeps for later calls is there
     return computed
 

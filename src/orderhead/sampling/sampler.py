@@ -7,7 +7,7 @@ Legend: B batch, L cells, C channels, D condition width, N revealed cells of all
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -87,6 +87,26 @@ def with_null_kept(passes: Passes, every: int) -> Predict:
     return predict
 
 
+@dataclass(frozen=True)
+class _Solve:
+    """Tokens of cells that are revealed at once: by which solver, and with whose noise. Equal ones do the same."""
+
+    solver: Solver
+    settings: Denoising
+    rng: Randomness
+    images: int
+    channels: int
+
+    def __call__(
+        self, denoiser: SamplingDenoiser, z_MD: Tensor, index_N: Tensor, cell_N: Tensor, *g_N: Tensor
+    ) -> Tensor:
+        """(N, C) under conditions z of the cells `cell_N` of the images `index_N`; guidance where there is any."""
+        steps = self.settings.steps
+        ask = denoiser.under(z_MD, self.solver.timesteps(steps), self.images)
+        noises = self.rng.noises(index_N, cell_N, self.channels, steps)
+        return self.solver.solve(_guided(ask, *g_N) if g_N else _plain(ask), noises, self.settings)
+
+
 def diffusion_draw(
     denoiser: SamplingDenoiser,
     solver: Solver,
@@ -100,23 +120,9 @@ def diffusion_draw(
     `settings` are the solver's, one for each unmasking step; `need` shares out the steps among its cells.
     """
 
-    def solve(
-        solver: Solver,
-        own: Denoising,
-        rng: Randomness,
-        images: int,
-        z_MD: Tensor,
-        index_N: Tensor,
-        cell_N: Tensor,
-        *g_N: Tensor,
-    ) -> Tensor:
-        ask = denoiser.under(z_MD, solver.timesteps(own.steps), images)
-        denoise = _guided(ask, *g_N) if g_N else _plain(ask)
-        return solver.solve(denoise, rng.noises(index_N, cell_N, channels, own.steps), own)
-
     def drawn(own: Denoising, state: DecodeState, *inputs: Tensor) -> Tensor:
-        how = solver, own, state.rng, len(state.index_B)
-        return replayed(denoiser, solve, how, *inputs) if state.rng.replayable else solve(*how, *inputs)
+        solve = _Solve(solver, own, state.rng, len(state.index_B), channels)
+        return replayed(denoiser, solve, *inputs) if state.rng.replayable else solve(denoiser, *inputs)
 
     def draw(state: DecodeState, where_BL: Tensor) -> Tensor:
         assert state.conditions is not None

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from orderhead.body.mar import MAR
 from orderhead.body.watched import watched
+from orderhead.core.together import Check, together
 from orderhead.sampling import stream
 from orderhead.sampling.sample import Settings, run
 
@@ -52,56 +54,34 @@ class Round:
     """Seconds of each run, and what it sampled."""
 
     seconds: Mapping[str, float]
-    tokens: dict[str, Tensor] = field(default_factory=dict)
+    tokens: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class _Stopped(Exception):  # noqa: N818
-    """Another run has failed, or somebody has stopped all."""
-
-
-def together(cases: Mapping[str, Run], device: torch.device, step: Callable[[], object] = lambda: None) -> Round:
+def in_turn(cases: Mapping[str, Run], device: torch.device, step: Callable[[], object] = lambda: None) -> Round:
     """All cases go forward step by step, in turn; `step` is told of each step.
 
     What one raises is raised here, and stops the others at their next step.
     """
-    turns, failed, threads = Turns(list(cases)), list[BaseException](), torch.get_num_threads()
-    done, stopped = Round(turns.seconds), threading.Event()
+    turns = Turns(list(cases))
 
-    def work(name: str) -> None:
+    def case(name: str, check: Check) -> Tensor:
         def pause() -> None:
             wait(device)
             turns.leave(name)
             turns.take(name)
-            if stopped.is_set():
-                raise _Stopped
+            check()
             step()
 
         turns.take(name)
         try:
-            torch.set_num_threads(threads)  # a thread of its own would have as many as there are cores
-            done.tokens[name] = cases[name](pause)
+            tokens = cases[name](pause)
             wait(device)
-        except _Stopped:
-            pass
-        except BaseException as error:
-            failed.append(error)
-            stopped.set()
+            return tokens
         finally:
             turns.leave(name, done=True)
 
-    workers = [threading.Thread(target=work, args=(name,), daemon=True) for name in cases]
-    for worker in workers:
-        worker.start()
-    try:
-        for worker in workers:
-            worker.join()
-    finally:  # Ctrl-C: what the runs have changed for themselves is put back before this ends
-        stopped.set()
-        for worker in workers:
-            worker.join()
-    if failed:
-        raise failed[0]
-    return done
+    tokens = together([partial(case, name) for name in cases], torch.get_num_threads())
+    return Round(turns.seconds, dict(zip(cases, tokens, strict=True)))
 
 
 def sampled(settings: Settings, body: MAR, images: int, pause: Pause, batches: int = 1) -> Tensor:
