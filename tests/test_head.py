@@ -12,6 +12,7 @@ from orderhead.body.soft import cell_losses, predict_soft, random_levels
 from orderhead.orders.head import HEADS, OrderHead, OrderHeadConfig
 from orderhead.orders.learned import learned
 from orderhead.orders.straight_through import hard_mask, soft_mask, straight_through_mask, z_scored
+from orderhead.sampling.sample import Settings
 
 TINY = OrderHeadConfig(grid_h=4, grid_w=4, z_width=64, channels=4, width=32, depth=1, heads=2)
 
@@ -36,6 +37,16 @@ def test_a_head_comes_back_from_its_folder(tmp_path):
     head, z = _head(), torch.randn(2, 16, 64)
     orderhead.core.checkpoint.save_model(head, tmp_path)
     assert torch.equal(orderhead.load_head(str(tmp_path))(z), head(z))
+
+
+def test_a_head_is_kept_until_it_is_trained_again(tmp_path):
+    orderhead.core.checkpoint.save_model(_head(), tmp_path)
+    policy = Settings("learned", head=str(tmp_path)).policy()
+    assert Settings("learned_slow", head=str(tmp_path)).policy() is policy
+    again = _head()
+    torch.nn.init.ones_(again.registers)
+    orderhead.core.checkpoint.save_model(again, tmp_path)
+    assert torch.equal(Settings("learned", head=str(tmp_path)).policy().head.registers, again.registers)
 
 
 def test_clean_tokens_stand_in_where_they_are_given():

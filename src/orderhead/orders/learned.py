@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from orderhead.orders.head import OrderHead
+from orderhead.core.assets import written
+from orderhead.orders.head import OrderHead, load_head
 from orderhead.orders.state import DecodeState
 
 LEARNED: Mapping[str, int | str | None] = {
@@ -38,3 +40,13 @@ class Learned:
 def learned(head: OrderHead) -> Learned:
     """A policy for `sample(..., order=learned(head), rescore="slow")`. The head is put into eval mode."""
     return Learned(head.eval())
+
+
+def learned_by(name: str) -> Learned:
+    """The policy of the head called `name`, kept until its files are written again. ValueError as for `load_head`."""
+    return _kept(name, written("heads", name))
+
+
+@lru_cache(maxsize=4)
+def _kept(name: str, written: tuple[int, ...]) -> Learned:
+    return learned(load_head(name))

@@ -21,8 +21,7 @@ from orderhead.core.checks import whole, within
 from orderhead.core.device import default_device
 from orderhead.core.names import lookup, unknown
 from orderhead.core.rng import Official, Paired, Randomness
-from orderhead.orders.head import load_head
-from orderhead.orders.learned import LEARNED, Learned, learned
+from orderhead.orders.learned import LEARNED, Learned, learned_by
 from orderhead.orders.lint import CFG_RANGE
 from orderhead.orders.policy import POLICIES, Policy, ask
 from orderhead.orders.spatial import SCHEDULE_OF
@@ -133,7 +132,7 @@ class Settings:
             raise unknown("order", self.order, [*POLICIES, *LEARNED])
         if self.head is None:
             raise ValueError(f"the order {self.order} asks a head; give one (`orderhead list heads`)")
-        return learned(load_head(self.head))
+        return learned_by(self.head)
 
     def rescores(self) -> int | str:
         """How often the policy is asked: what the order's name says, else `rescore`."""
