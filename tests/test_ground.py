@@ -287,6 +287,13 @@ def test_a_run_on_other_images_is_not_continued(tmp_path: Path, ground: Ground) 
         run_recipe(
             "latent-classifier", "smoke", tmp_path / "own", SMOKE, dataclasses.replace(ground, images=str(others))
         )
+    copied = tmp_path / "elsewhere" / Path(ground.images).name
+    shutil.copytree(ground.images, copied)  # the same images at another place are the same
+    elsewhere = dataclasses.replace(ground, images=str(copied))
+    run_recipe("latent-classifier", "smoke", tmp_path / "own", SMOKE, elsewhere)
+    shutil.copy(next(copied.rglob("*.png")), copied / CLASSES[0] / "one-more.png")
+    with pytest.raises(ValueError, match="train_images was"):
+        run_recipe("latent-classifier", "smoke", tmp_path / "own", SMOKE, elsewhere)
 
 
 def test_the_classifier_of_mar_b_is_the_studys() -> None:

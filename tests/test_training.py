@@ -18,9 +18,10 @@ from orderhead.body import MAR, SIZES
 from orderhead.body.diffusion import TIMESTEPS, Diffusion, loss_terms
 from orderhead.core.checkpoint import load_tensors
 from orderhead.training import recipes
-from orderhead.training.loop import LoopConfig, TrainingDivergedError, train
+from orderhead.training.loop import LoopConfig, TrainingDivergedError, check_identity, identity_of, train
 from orderhead.training.recipe import configure
 from orderhead.training.recipes import RECIPES
+from orderhead.training.variants import HEAD_RECIPES
 
 CPU = torch.device("cpu")
 CONFIG = LoopConfig(
@@ -246,11 +247,49 @@ def world(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_runs_at_smoke_scale_and_its_folder_loads(world, name):
-    model = recipes.run_recipe(name, "smoke", world / name, {"batch": "8", "images": "24"})
+def test_every_recipe_runs_at_smoke_scale_and_its_folder_loads(world, name, monkeypatch):
+    averaged = []
+    monkeypatch.setattr(recipes, "train", lambda *args, **how: averaged.append(train(*args, **how)) or averaged[0])
+    recipes.run_recipe(name, "smoke", world / name, {"batch": "8", "images": "24"})
+    model = averaged[0]
     back = type(model).from_pretrained(str(world / name), strict=True)
     assert back.config == model.config
     assert _bits(back) == _bits(model)
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *HEAD_RECIPES])
+def test_no_run_goes_on_with_another_value_of_any_setting_of_the_loop(name):
+    """Whatever a recipe says about itself must not hide what the loop is told."""
+    recipe, _ = recipes._recipe(name, "smoke", {}, None)
+    config = recipe.scales["smoke"]
+    own = identity_of(config, recipe.about)
+    for field in dataclasses.fields(LoopConfig):
+        value = CHANGED[field.name] if field.name in CHANGED else getattr(config, field.name) + 1
+        other = dataclasses.replace(config, **{field.name: value})
+        if field.name == "checkpoint_seconds":
+            check_identity(own, identity_of(other, recipe.about), Path("out"))
+            continue
+        with pytest.raises(ValueError, match=f"out is of a run with other settings .{field.name} was"):
+            check_identity(own, identity_of(other, recipe.about), Path("out"))
+
+
+CHANGED = {"betas": (0.8, 0.9), "ema_decay": 0.5}
+
+
+def test_what_is_trained_already_is_passed_over_and_nothing_in_its_folder_changes(world):
+    out, few = world / "out", {"batch": "8", "images": "24"}
+
+    def written():
+        return {path: path.stat().st_mtime_ns for path in sorted(out.rglob("*"))}
+
+    recipes.run_recipe("fashion-metric", "smoke", out, few)
+    (out / "last.safetensors").unlink()  # it is large, and not needed any more
+    before = written()
+    recipes.run_recipe("fashion-metric", "smoke", out, few)
+    assert written() == before
+    with pytest.raises(ValueError, match="images was 24, not 32"):
+        recipes.run_recipe("fashion-metric", "smoke", out, few | {"images": "32"})
+    assert written() == before
 
 
 def test_fields_are_overridden_by_name_and_checked():

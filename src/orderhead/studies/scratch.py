@@ -76,9 +76,10 @@ def _write(plan: Plan, run: Comparison, rows: Sequence[str]) -> None:
 def plain_body(plan: Plan, name: str) -> MAR:
     """A row of `PLAIN`, frozen; trained in `bodies/NAME` unless it is. ValueError where another run is to lend it."""
     folder = plan.trained / "bodies" / name
-    if plan.models and not (folder / "model.safetensors").is_file():
+    if not plan.models:
+        run_recipe(name, SCALES[plan.scale].recipe, folder, {"seed": str(plan.seed)}, plan.ground)
+    elif not (folder / "model.safetensors").is_file():
         raise ValueError(f"no trained {name} in {plan.models}; give the folder of a run that has it, or no --models")
-    run_recipe(name, SCALES[plan.scale].recipe, folder, {"seed": str(plan.seed)}, plan.ground)
     return load_body(str(folder)).requires_grad_(False)
 
 

@@ -16,7 +16,7 @@ from orderhead.body.mar import MAR, SIZES, MARConfig
 from orderhead.body.tokenizer import KLTokenizer
 from orderhead.core.device import default_device
 from orderhead.core.names import unknown
-from orderhead.data.images import IMAGES, read_folder
+from orderhead.data.images import IMAGES, ImageFolder, read_folder
 from orderhead.data.latents import cached_tokens, fingerprint
 from orderhead.data.posteriors import Tokens, cached_posteriors
 from orderhead.training.loop import Evaluation, LoopConfig, Loss
@@ -79,8 +79,8 @@ class GroundRecipe:
     def on(self, ground: Ground) -> Recipe:
         """The recipe on a ground. ValueError where the ground's body or tokenizer is not here."""
         body = ground_config(ground)
-        about = {**self.about, "images": ground.images, "body": asdict(body)}
-        about |= {"tokenizer_weights": fingerprint(load_tokenizer(body.tokenizer))}
+        sizes = {name: value for name, value in asdict(body).items() if name != "tokenizer"}
+        about = {**self.about, "sizes": sizes, **images_identity(ground.images, body)}
         return Recipe(
             self.summary, lambda: self.build(body), lambda config: self.task(*image_tokens(ground.images, body)),
             self.scales, about=about,
@@ -100,6 +100,16 @@ def image_tokens(images: str, body: MARConfig = SIZES["tiny"]) -> tuple[Tokens, 
     tokens, labels_N = cached_tokens(images, tokenizer.encode, fingerprint(tokenizer))
     _check_classes(images, labels_N, body)
     return tokens, labels_N
+
+
+def images_identity(images: str, body: MARConfig) -> dict[str, Any]:
+    """What decides `image_tokens`: which images they are, wherever those lie, and the tokenizer's weights.
+
+    ValueError as for `image_tokens`.
+    """
+    tokenizer = _tokenizer(body)
+    which = images if images in IMAGES else _folder(images, tokenizer).identity
+    return {"train_images": which, "tokenizer_weights": fingerprint(tokenizer)}
 
 
 def few(tokens: Tokens, labels_N: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -124,12 +134,18 @@ def _tokenizer(body: MARConfig) -> KLTokenizer:
     return tokenizer
 
 
-def _folder_tokens(images: str, body: MARConfig, tokenizer: KLTokenizer) -> tuple[Tokens, Tensor]:
+def _folder(images: str, tokenizer: KLTokenizer) -> ImageFolder:
     if "/" not in images and not Path(images).is_dir():
         raise ValueError(f"{unknown('data set', images, IMAGES)}; or give a folder with one subfolder a class")
     folder = read_folder(images, tokenizer.config.image_channels, tokenizer.config.image_size)
     if folder.labels_M is None:
         raise ValueError(f"{images} is flat, so nobody knows its classes; training takes one subfolder a class")
+    return folder
+
+
+def _folder_tokens(images: str, body: MARConfig, tokenizer: KLTokenizer) -> tuple[Tokens, Tensor]:
+    folder = _folder(images, tokenizer)
+    assert folder.labels_M is not None
     _check_classes(images, folder.labels_M, body)
     device = default_device()
     network = deepcopy(tokenizer).to(device)  # the loaded one stays where it is

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import nn
 
-from orderhead.body.load import load_tokenizer
 from orderhead.body.mar import MAR
 from orderhead.core.names import unknown
 from orderhead.data.latents import fingerprint
@@ -18,7 +17,7 @@ from orderhead.oracles.importance import Oracle
 from orderhead.oracles.load import fitting_classifier
 from orderhead.oracles.table import CLASSIFIER_ORACLES, make_oracle
 from orderhead.training.bodies import BODY_MODES
-from orderhead.training.ground import Ground, few, ground_at, ground_body, image_tokens
+from orderhead.training.ground import Ground, few, ground_at, ground_body, image_tokens, images_identity
 from orderhead.training.heads import (
     HeadAndBody,
     HeadRecipe,
@@ -36,8 +35,6 @@ from orderhead.training.teachers import load_teacher, slow_ranking
 from orderhead.training.variants import HEAD_RECIPES
 
 UNTRAINED = ("summary", "reported", "modes")  # fields that change no weight
-LATER: Mapping[str, Any] = {"reads": "z"}
-"""Fields that a run's identity names only where they are not this, for runs from before there were such fields."""
 
 
 def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
@@ -60,9 +57,9 @@ def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
         frozen = body if row.body_mode == "frozen" else None
         return len(tokens), head_loss(row, frozen, target, tokens, labels, warmup_images(row, config)), None
 
-    about = {k: v for k, v in asdict(row).items() if k not in (*UNTRAINED, "scaling", "teacher") and LATER.get(k) != v}
-    about |= ground.identity | {"body_weights": fingerprint(body), "oracle_weights": fingerprint(network)}
-    about |= {"tokenizer_weights": fingerprint(load_tokenizer(body.config.tokenizer))}
+    about = {k: v for k, v in asdict(row).items() if k not in (*UNTRAINED, "scaling", "teacher")}
+    about |= {"body_weights": fingerprint(body), "oracle_weights": fingerprint(network)}
+    about |= images_identity(ground.images, body.config)
     return Recipe(row.summary, build, task, scales(row), saver(row), about)
 
 

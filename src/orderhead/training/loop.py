@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -104,6 +105,25 @@ class LoopConfig:
         return self.base_lr * self.batch / 256 * up * down
 
 
+def identity_of(config: LoopConfig, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that decides a run's weights, as JSON gives it back."""
+    loop = {name: value for name, value in asdict(config).items() if name != "checkpoint_seconds"}
+    return json.loads(json.dumps({"loop": loop, "recipe": dict(about)}))
+
+
+def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path) -> None:
+    """ValueError names what the run in `where` has other than wanted."""
+    old, new = ({(part, k): v for part in wanted for k, v in one.get(part, {}).items()} for one in (found, wanted))
+    names = dict.fromkeys(k for k in (*old, *new) if old.get(k) != new.get(k))
+    changes = [f"{name[1]} was {_short(old.get(name))}, not {_short(new.get(name))}" for name in names]
+    if changes:
+        raise ValueError(f"{where} is of a run with other settings ({'; '.join(changes[:3])}); choose another --out")
+
+
+def _short(value: object) -> str:
+    return textwrap.shorten(json.dumps(value), 60, placeholder=" ...")
+
+
 @dataclass
 class _Run:
     """Everything that a checkpoint holds."""
@@ -129,8 +149,7 @@ class _Run:
         tensors = load_tensors(path)
         with safe_open(path, "pt") as file:
             found = file.metadata()
-        if found.get("config", self.config) != self.config:
-            raise ValueError(f"{path} is of a run with other settings ({found['config']}); choose another --out")
+        check_identity(json.loads(found["config"]), json.loads(self.config), path)
         self.step, self.seconds = int(found["step"]), float(found["seconds"])
 
         def part(prefix: str) -> dict[str, Tensor]:
@@ -217,8 +236,8 @@ def train(
     """
     out, device = Path(out), device or default_device()
     model = model.to(device)
-    settings = json.dumps({k: v for k, v in asdict(config).items() if k != "checkpoint_seconds"} | dict(about or {}))
-    run = _Run(model, deepcopy(model).eval(), _optimizer(model, config), settings)
+    settings = identity_of(config, about or {})
+    run = _Run(model, deepcopy(model).eval(), _optimizer(model, config), json.dumps(settings))
     last = out / "last.safetensors"
     if last.exists():
         run.load(last)

@@ -18,6 +18,7 @@ from orderhead.body.mar import MAR, SIZES, MARConfig
 from orderhead.body.tokenizer import TOKENIZERS, KLTokenizer
 from orderhead.core import dist
 from orderhead.core.checkpoint import save_model
+from orderhead.core.files import read_json, write_json
 from orderhead.core.names import lookup, unknown
 from orderhead.data import fashion
 from orderhead.data.posteriors import Tokens
@@ -27,7 +28,7 @@ from orderhead.training import losses
 from orderhead.training.evaluations import accuracy, partial_accuracy, reconstruction
 from orderhead.training.ground import Ground, GroundRecipe, ground_at, image_tokens
 from orderhead.training.head_recipes import head_recipe
-from orderhead.training.loop import Evaluation, LoopConfig, Loss, train
+from orderhead.training.loop import Evaluation, LoopConfig, Loss, check_identity, identity_of, train
 from orderhead.training.masks import MASKS
 from orderhead.training.recipe import Recipe, configure, seeded
 from orderhead.training.scratch import PLAIN
@@ -69,17 +70,12 @@ def _body() -> MAR:
     return MAR(replace(SIZES["tiny"], class_names=fashion.CLASS_NAMES, token_bound=5.0))
 
 
-def _about(masks: str) -> dict[str, str]:
-    """Nothing for MAR's own masks: runs from before there were others go on."""
-    return {} if masks == "published" else {"masks": masks}
-
-
 def _body_recipe(summary: str, masks: str) -> Recipe:
     def task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
         tokens, labels = image_tokens("fashion-train")
         return len(tokens), losses.body_loss(tokens, labels, repeats=2, masks=MASKS[masks]), None
 
-    return Recipe(summary, _body, task, _scales(_BODY, _GPU_BODY), about=_about(masks))
+    return Recipe(summary, _body, task, _scales(_BODY, _GPU_BODY), about={"masks": masks})
 
 
 def _classifier_task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
@@ -107,7 +103,7 @@ def _latent_body_recipe(summary: str, masks: str) -> GroundRecipe:
         return len(tokens), losses.body_loss(tokens, labels_N, repeats=4, masks=MASKS[masks]), None
 
     return GroundRecipe(
-        summary, lambda body: MAR(replace(body, dropout=0.1)), task, _scales(_BODY, _MAR), _about(masks)
+        summary, lambda body: MAR(replace(body, dropout=0.1)), task, _scales(_BODY, _MAR), {"masks": masks}
     )
 
 
@@ -172,23 +168,28 @@ def run_recipe(
     overrides: Mapping[str, str] | None = None,
     ground: Ground | None = None,
     watch: tuple[int, Evaluation] | None = None,
-) -> nn.Module:
+) -> None:
     """Train a recipe into the folder `out` (resuming what is there) and save the averaged model in it.
 
-    `ground` is what heads and models of one's own are trained on (the world that ships, but for `full`). `watch`:
-    times, evenly spread over the run, at which the averaged model is evaluated, beside the recipe's own evaluation.
+    What is trained already is passed over: `out/trained.json` says with what. `ground` is what heads and models of
+    one's own are trained on (the world that ships, but for `full`). `watch`: times, evenly spread over the run, at
+    which the averaged model is evaluated, beside the recipe's own evaluation.
     ValueError for an unknown recipe, scale or field, and where training data is missing.
     """
     recipe, rest = _recipe(name, scale, overrides or {}, ground)
     config = configure(lookup("scale", scale, recipe.scales), rest)
+    identity, done = identity_of(config, recipe.about), Path(out) / "trained.json"
+    if done.is_file():
+        check_identity(read_json(done), identity, Path(out))
+        return
     n, loss, evaluation = recipe.task(config)
     every = [(max(60_000, config.images // 100), evaluation)] if evaluation else []
     every += [(config.images // watch[0], watch[1])] if watch else []
     model = train(seeded(recipe.build, config.seed), loss, n, config, Path(out), every, about=recipe.about)
     if dist.rank() == 0:
         recipe.save(model, Path(out))
+        write_json(done, identity)
     dist.barrier()
-    return model
 
 
 def _recipe(

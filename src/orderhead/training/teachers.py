@@ -31,7 +31,7 @@ def load_teacher(name: str, body: MAR) -> OrderHead:
     """
     try:
         head = load_head(SHIPPED.get(name, name))
-        head.fits(body.grid.L, body.config.decoder_width, body.config.classes)
+        head.fits(body.grid, body.config.decoder_width, body.config.classes)
     except ValueError as error:
         raise ValueError(f"the teacher {name}: {error}; train one on this body, then give teacher=FOLDER") from None
     return head.to(body.device).requires_grad_(False)
@@ -49,8 +49,9 @@ def slow_ranking(body: MAR, head: OrderHead) -> Oracle:
         B, L, C = tokens_BLC.shape
         counts = cosine(L // 4, L)
         state = DecodeState.start(body.grid, C, labels_B, torch.arange(B), counts, Paired(0))
-        recorder = Recorder(counts)
-        decode(state, plain(body.conditions), learned(head), given_draw(tokens_BLC), recorder, range(len(counts)))
+        asked = range(len(counts))
+        recorder = Recorder(counts, asked)
+        decode(state, plain(body.conditions), learned(head), given_draw(tokens_BLC), recorder, asked)
         rank_BL = torch.from_numpy(recorder.trace(labels_B).rank_BL)
         return (1 - rank_BL / (L - 1)).float().to(tokens_BLC.device)
 
