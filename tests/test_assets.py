@@ -51,11 +51,23 @@ def test_bodies_are_listed_with_what_their_cards_say_first(capsys):
         assert line.endswith(title.partition(": ")[2])
 
 
+@pytest.mark.parametrize("name", ["./fashion", "fashion/", "."])
+def test_a_path_is_not_taken_for_what_ships(name, tmp_path, monkeypatch):
+    """A model of one's own may lie in a folder of a shipped name."""
+    (tmp_path / "fashion").mkdir()
+    own = tiny_body(tmp_path).rename(tmp_path / "fashion/body")
+    for file in own.iterdir():
+        file.rename(tmp_path / "fashion" / file.name)
+    monkeypatch.chdir(tmp_path / "fashion" if name == "." else tmp_path)
+    assert load_body(name).config.grid_h == 4
+    assert load_body("fashion").config.grid_h == 8
+
+
 def test_each_head_fits_the_body_and_has_a_card():
     assert assets.shipped("heads") == ["fashion-aligned", "fashion-nonaligned", "fashion-ordered-aligned"]
     body = load_body("fashion")
     for name in assets.shipped("heads"):
-        load_head(name).fits(body.grid.L, body.config.decoder_width)
+        load_head(name).fits(body.grid, body.config.decoder_width, body.config.classes)
         card = (assets.root() / "heads" / name / "README.md").read_text()
         for word in ("Fashion-MNIST", "images seen", "minute", "loss", "orderhead train", "MIT"):
             assert word in card, word

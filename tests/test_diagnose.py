@@ -84,6 +84,12 @@ def _bits(body: GaussianBody, real: torch.Tensor, levels: int = 32, **settings) 
     return image_bits(chosen, body, torch.zeros_like(index), index, real, levels)[0].sum(1)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("drawn", [{"null_every": 2}, {"full_every": 2}, {"denoise_by": "pull"}, {"cfg_scale": 3.0}])
+def test_bits_have_nothing_to_do_with_what_draws_tokens(chain, drawn):
+    settings = {"cfg_scale": 2.0} | drawn
+    assert torch.equal(_bits(GaussianBody(), chain[:10], 4, **settings), _bits(GaussianBody(), chain[:10], 4))
+
+
 def _mismatch(body: GaussianBody, real: torch.Tensor) -> tuple[float, float]:
     """What raster costs more than random at one cell a step, and its standard error."""
     gap = _bits(body, real, order="raster", schedule="one_by_one") - _bits(body, real, schedule="one_by_one")
@@ -274,6 +280,13 @@ def test_bits_alone_are_those_of_the_whole_and_sample_nothing(home, out, tmp_pat
     page = build(tmp_path / "bits").read_text()
     assert page.count('class="cause ') == len(BITS)
     assert page.count("<polyline") == 2
+
+
+def test_what_one_of_the_arms_cannot_do_is_told_before_anything_is_sampled(home, tmp_path):
+    world = _settings(home)
+    with pytest.raises(ValueError, match=f"denoise_steps has {world['steps']} numbers for .. unmasking steps"):
+        diagnosing.diagnose(tmp_path / "out", orders=["raster"], **world | {"denoise_steps": [2] * world["steps"]})
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_head_s_gap_is_taken_apart_as_far_as_it_can_be(home, out):

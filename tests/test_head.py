@@ -49,6 +49,12 @@ def test_a_head_is_kept_until_it_is_trained_again(tmp_path):
     assert torch.equal(Settings("learned", head=str(tmp_path)).policy().head.registers, again.registers)
 
 
+def test_a_head_of_another_grid_of_as_many_cells_is_refused():
+    config = dataclasses.replace(TINY, grid_h=2, grid_w=8)
+    with pytest.raises(ValueError, match="reads a grid of 2 x 8 cells, the body has 4 x 4"):
+        OrderHead(config).fits(_body().grid, config.z_width, 3)
+
+
 def test_clean_tokens_stand_in_where_they_are_given():
     head, z, tokens = _head(), torch.randn(2, 16, 64), torch.randn(2, 16, 4)
     nowhere = torch.zeros(2, 16, dtype=torch.bool)

@@ -9,7 +9,7 @@ import torch
 
 from orderhead.body import MAR, SIZES
 from orderhead.core.rng import Paired
-from orderhead.orders.policy import POLICIES
+from orderhead.orders.policy import POLICIES, Given
 from orderhead.orders.state import DecodeState, top_masked
 from orderhead.sampling.sample import Settings, run, sample
 from orderhead.sampling.sampler import decode, given_draw, plain
@@ -45,7 +45,7 @@ def same(a, b, tolerance=1e-4):
 def test_an_order_is_a_permutation_and_each_cell_is_revealed_once(body, name):
     revealed = torch.zeros(3, 15, dtype=torch.long)
     state = DecodeState.start(body.grid, 4, torch.tensor([0, 1, -1]), torch.arange(3), (1, 2, 5, 7), Paired(0))
-    recorder = Recorder(state.counts)
+    recorder = Recorder(state.counts, {0})
 
     def save(state, where_BL):
         recorder(state, where_BL)
@@ -348,6 +348,10 @@ def test_labels_are_numbers_or_names(body, labels, monkeypatch):
         ({"schedule": 15}, "a schedule is a name or a list of tokens a step, got 15"),
         ({"index_B": [0.5]}, "index_B is a whole number, got 0.5"),
         ({"index_B": 3}, "index_B is a list"),
+        ({"index_B": [-1]}, r"index_B lies in \[0, 2\*\*32\), got -1"),
+        ({"seed": -1}, r"seed lies in \[0, 2\*\*32\), got -1"),
+        ({"seed": 2**32}, r"seed lies in \[0, 2\*\*32\), got 4294967296"),
+        ({"cfg_schedule": None, "cfg_scale": 2.0}, "unknown cfg schedule None"),
     ],
 )
 def test_numbers_are_whole_and_labels_a_list(body, bad, said):
@@ -389,6 +393,42 @@ def test_what_does_not_fit_a_run_is_a_value_error(body):
     }.items():
         with pytest.raises(ValueError, match=match):
             sample(body, [0, 1], **CHEAP | bad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_known_tokens_may_be_of_any_precision(body, dtype):
+    known, mask = torch.randn(1, 15, 4).to(dtype), torch.arange(15)[None] >= 7
+    found, exact = (sample(body, [0], known=(k, mask), **CHEAP).tokens_BLC for k in (known, known.float()))
+    assert found.dtype == torch.float32
+    assert torch.equal(found, exact)
+
+
+def test_what_a_policy_says_is_kept_whenever_it_is_asked(body):
+    """It may give the same tensor again, or write its next answer into it."""
+    fixed, counted = torch.randn(2, 15), torch.zeros(2, 15)
+    for policy, each in ((lambda state: fixed, [fixed] * 5), (lambda state: counted.add_(1), [*range(1, 6)])):
+        scores_BRL = sample(body, [0, 1], policy, rescore="slow", **CHEAP).trace.scores_BRL
+        assert scores_BRL.shape == (2, 5, 15)
+        assert all((scores_BRL[:, r] == np.asarray(each[r])).all() for r in range(5))
+
+
+def test_equalized_guidance_asks_scores_about_the_images_that_have_some(body):
+    given = Given(torch.randn(3, 15))
+    samples = sample(body, [0, 1, 2], given, cfg_scale=2.0, cfg_schedule="equalized", **CHEAP)
+    assert (samples.trace.order_BL == (-given.scores_NL).argsort(dim=1, stable=True).numpy()).all()
+
+
+def test_equalized_guidance_is_asked_of_a_body_that_is_not_training():
+    body = MAR(dataclasses.replace(SIZES["tiny"], tokenizer="", dropout=0.5))
+    with torch.no_grad():
+        [torch.nn.init.normal_(parameter, std=0.1) for parameter in body.parameters()]
+
+    def by_z(state):
+        return state.z_BLD[..., 0]
+
+    settings = CHEAP | {"cfg_scale": 2.0, "cfg_schedule": "equalized"}
+    first, second = (sample(body.train(), [0], by_z, **settings).tokens_BLC for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def test_a_trace_comes_back_from_disk(body, tmp_path):

@@ -74,6 +74,14 @@ def test_a_chunk_that_was_cut_short_or_is_of_another_stream_is_named(body, whole
         _tokens(tmp_path)
 
 
+def test_one_stream_of_random_numbers_is_of_one_chunk(body, tmp_path):
+    """A second chunk would begin it again, and have the noise of the first."""
+    official = Settings("random", 4, 3, 2.0, rng="official")
+    stream.write(official, body, 4, tmp_path / "few", chunk=4)
+    with pytest.raises(ValueError, match="at most 4 images, not 5"):
+        stream.write(official, body, 5, tmp_path / "more", chunk=4)
+
+
 def test_no_images_is_an_error(body, tmp_path):
     with pytest.raises(ValueError, match="at least one image"):
         stream.write(SETTINGS, body, 0, tmp_path)

@@ -32,14 +32,13 @@ def shipped(kind: str) -> list[str]:
 
 
 def folder_of(kind: str, name: str) -> Path:
-    """The shipped folder of a name, or else the name as a path, whether it is there or not."""
-    folder = root() / kind / name
-    return folder if folder.is_dir() else Path(name)
+    """The folder of what ships under exactly that name, or else the name as a path, whether it is there or not."""
+    return root() / kind / name if name in shipped(kind) else Path(name)
 
 
 def written(kind: str, name: str) -> tuple[int, ...]:
     """When a model's files were last written, in nanoseconds; empty for a hub id."""
-    files = [folder_of(kind, name) / file for file in ("config.json", "model.safetensors")]
+    files = [folder_of(kind, str(name)) / file for file in ("config.json", "model.safetensors")]
     return tuple(file.stat().st_mtime_ns for file in files if file.is_file())
 
 

@@ -12,7 +12,7 @@ T = TypeVar("T")
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a name that is not in `known`, with the nearest match or the whole list."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
     return ValueError(f"unknown {kind} {name!r}; {hint}")
 

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +51,9 @@ class Result:
 
     def line(self) -> str:
         return json.dumps(asdict(self), allow_nan=False) + "\n"
+
+
+FIELDS = frozenset(f.name for f in fields(Result))
 
 
 @cache
@@ -100,7 +103,7 @@ def read(path: str | Path) -> list[Result]:
         try:
             record = json.loads(line)
             record["ci"] = tuple(record["ci"]) if record["ci"] else None
-            result = Result(**record)
+            result = Result(**{k: v for k, v in record.items() if k in FIELDS})  # a later version may write more
         except (json.JSONDecodeError, TypeError, KeyError):
             continue
         key = (result.study, result.row, result.metric, json.dumps(result.protocol, sort_keys=True))

@@ -46,10 +46,15 @@ def philox(counter: Tensor, key: tuple[int, int], rounds: int = 10) -> Tensor:
     return torch.stack([c0, c1, c2, c3], dim=-1)
 
 
+def check_seed(seed: int, name: str = "seed") -> None:
+    """ValueError outside [0, 2**32)."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"{name} lies in [0, 2**32), got {seed}")
+
+
 def _words(seed: int, stream: Stream, index: Tensor, cell: Tensor, draw: Tensor | int, k: int) -> Tensor:
     """(..., k) words for `draw` of each (image, cell): the counter is (image, cell, draw, block)."""
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"a seed is an integer in [0, 2**32), got {seed}")
+    check_seed(seed)
     block = torch.arange((k + 3) // 4, device=index.device)
     draw = torch.as_tensor(draw, device=index.device)
     counter = torch.broadcast_tensors(index.long()[..., None], cell.long()[..., None], draw.long()[..., None], block)

@@ -79,7 +79,7 @@ class OrderHead(nn.Module, PyTorchModelHubMixin):
         `labels_B` (int64, -1 = no class) is read by heads with classes only. ValueError where z is of another body's
         width or grid, and where such a head is given no labels or others than its classes.
         """
-        self.fits(z_BLD.shape[1], z_BLD.shape[2])
+        self._reads(*z_BLD.shape[1:])
         x = self.z_norm(self.z_proj(z_BLD))
         if self.class_emb is not None:
             x = x + self.class_emb(self._rows(labels_B))[:, None]
@@ -98,19 +98,28 @@ class OrderHead(nn.Module, PyTorchModelHubMixin):
             raise ValueError(f"this head reads labels in [-1, {classes}), -1 for no class; got {told}")
         return torch.where(labels_B < 0, classes, labels_B)
 
-    def fits(self, cells: int, z_width: int, classes: int | None = None) -> None:
-        """ValueError unless the head reads a body of so many cells and such a decoder width (and, where it reads the
-        class, of so many classes)."""
+    def fits(self, grid: Grid, z_width: int, classes: int) -> None:
+        """ValueError unless the head reads a body of such a grid and decoder width and, where it reads the class, of so
+        many classes."""
+        own = self.config
+        self._reads(grid.L, z_width)
+        told = {
+            "a grid of {} cells": [f"{g.h} x {g.w}" for g in (own.grid, grid)],
+            "{} classes": [own.classes or classes, classes],
+        }
+        for what, (reads, has) in told.items():
+            if reads != has:
+                raise ValueError(
+                    f"this head reads {what.format(reads)}, the body has {has}; take a head that was trained on this "
+                    "body"
+                )
+
+    def _reads(self, cells: int, z_width: int) -> None:
         own = self.config
         if (cells, z_width) != (own.grid.L, own.z_width):
             raise ValueError(
                 f"this head reads {own.grid.L} cells of width {own.z_width}, the body gives {cells} of {z_width}; "
                 "take a head that was trained on this body"
-            )
-        if classes is not None and own.classes not in (0, classes):
-            raise ValueError(
-                f"this head reads {own.classes} classes, the body has {classes}; take a head that was trained on this "
-                "body"
             )
 
 

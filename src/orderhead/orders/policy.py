@@ -47,7 +47,11 @@ def ask(policy: Policy, state: DecodeState) -> Tensor:
 
 @dataclass(frozen=True)
 class Spatial:
-    """A spatial order as a policy: it looks at the grid, the schedule and the image's number, never at z."""
+    """A spatial order as a policy: it looks at the grid, the schedule and the image's number, never at z.
+
+    Nor at which cells an inpainting knows: an order that goes by its steps (`apart`, `spread`) takes its own first ones
+    for those, so there it promises nothing about the cells of a step.
+    """
 
     order: SpatialOrder
 
@@ -86,10 +90,14 @@ class Given:
 
     scores_NL: Tensor
 
+    @property
+    def images(self) -> int:
+        return len(self.scores_NL)
+
     def __call__(self, state: DecodeState) -> Tensor:
-        index_B, N = state.index_B.cpu(), len(self.scores_NL)
-        if int(index_B.max()) >= N:
-            raise ValueError(f"scores were given for the images 0 to {N - 1}, not for {int(index_B.max())}")
+        index_B = state.index_B.cpu()
+        if int(index_B.max()) >= self.images:
+            raise ValueError(f"scores were given for the images 0 to {self.images - 1}, not for {int(index_B.max())}")
         return self.scores_NL[index_B].to(state.mask_BL.device)
 
 

@@ -56,7 +56,7 @@ class DecodeState:
     def given(self, tokens_BLC: Tensor, mask_BL: Tensor) -> DecodeState:
         """The same with some cells known from the start (mask False): inpainting."""
         mask = mask_BL.to(self.mask_BL.device)
-        tokens = torch.where(mask[..., None], torch.zeros((), device=mask.device), tokens_BLC.to(mask.device))
+        tokens = torch.where(mask[..., None], self.tokens_BLC, tokens_BLC.to(self.tokens_BLC))
         return replace(self, tokens_BLC=tokens, mask_BL=mask)
 
     def reveal(self, where_BL: Tensor, values_NC: Tensor) -> DecodeState:

@@ -23,7 +23,7 @@ from orderhead.body.mar import MAR
 from orderhead.core.rng import Paired, Randomness
 from orderhead.orders.spatial import random
 from orderhead.orders.state import DecodeState
-from orderhead.sampling.sample import Settings
+from orderhead.sampling.sample import EXACT, Settings
 from orderhead.sampling.sampler import decode, given_draw, plain
 from orderhead.sampling.schedule import rescore_steps
 
@@ -74,16 +74,21 @@ def _cell_bits(
     return total_N
 
 
+def undrawn(settings: Settings) -> Settings:
+    """The same order and steps without what draws tokens: guidance, denoising steps, and what is kept between steps."""
+    return replace(settings, cfg_scale=1.0, denoise_steps=1, **EXACT)
+
+
 @torch.no_grad()
 def image_bits(
     settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, real_BLC: Tensor, levels: int = LEVELS
 ) -> tuple[Tensor, Tensor]:
     """Bits of each cell of real images (B, L, C) revealed in the settings' order, and its step; (B, L) each.
 
-    No guidance: this is about the body's own conditionals. `levels` timesteps a cell, at most 1000. ValueError as for
-    `Settings.check`.
+    This is about the body's own conditionals: of the settings, order and steps count. `levels` timesteps a cell, at
+    most 1000. ValueError as for `Settings.check`.
     """
-    settings = replace(settings, cfg_scale=1.0)
+    settings = undrawn(settings)
     settings.check(body)
     body.eval()
     grid, counts = body.grid, settings.counts(body.grid.L)

@@ -27,6 +27,7 @@ from orderhead.body.watched import watched
 from orderhead.core.files import read_json, replacing, write_json
 from orderhead.core.grid import Grid
 from orderhead.data.latents import fingerprint
+from orderhead.orders.learned import Learned
 from orderhead.sampling.frames import reveal_frames
 from orderhead.sampling.sample import Samples, Settings, passes_of, run
 from orderhead.sampling.threads import in_threads, shares_of
@@ -125,19 +126,24 @@ def _write_file(path: Path, settings: Settings, body: MAR, labels_N: Tensor) -> 
 def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor) -> None:
     """One PNG an image. What a stopped run, or one of fewer images, has written is kept.
 
-    ValueError where it was of other settings, or of a body or tokenizer with other weights.
+    ValueError where it was of other settings, of a body, tokenizer or head with other weights, or where nobody says of
+    what it was.
     """
-    weights = {"body": fingerprint(body), "tokenizer": fingerprint(load_tokenizer(body.config.tokenizer))}
+    models = {"body": body, "tokenizer": load_tokenizer(body.config.tokenizer)}
+    if isinstance(policy := settings.policy(), Learned):
+        models["head"] = policy.head
     record = {
-        "body": asdict(body.config), "weights": weights, "settings": settings.record, "labels": labels_N.tolist(),
+        "body": asdict(body.config), "weights": {name: fingerprint(model) for name, model in models.items()},
+        "settings": settings.record, "labels": labels_N.tolist(),
     }  # fmt: skip
-    file = folder / "settings.json"
+    file, done = folder / "settings.json", 0
     if file.is_file() and not _continues(json.loads(json.dumps(record)), read_json(file)):
         raise ValueError(
             f"{folder} holds images of other settings or weights, or more images (settings.json); choose another --out"
         )
+    if not file.is_file() and (folder / f"{done:05d}.png").is_file():
+        raise ValueError(f"{folder} holds images and no settings.json that says of what; choose another --out")
     write_json(file, record)
-    done = 0
     while settings.rng != "official" and (folder / f"{done:05d}.png").is_file():
         done += 1
     for samples in batches(settings, body, labels_N, done):

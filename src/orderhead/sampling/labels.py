@@ -12,6 +12,7 @@ from torch import Tensor
 from orderhead.body.mar import MARConfig
 from orderhead.core.checks import whole
 from orderhead.core.names import unknown
+from orderhead.core.rng import check_seed
 
 
 def class_numbers(labels: Any, config: MARConfig) -> list[int]:
@@ -24,8 +25,11 @@ def class_numbers(labels: Any, config: MARConfig) -> list[int]:
 
 
 def image_numbers(index: Any) -> list[int]:
-    """The images' numbers, whole. ValueError for anything but a list of these."""
-    return [whole("a number of index_B", number) for number in _listed("index_B is", index)]
+    """The images' numbers. ValueError for anything but a list of whole numbers in [0, 2**32)."""
+    numbers = [whole("a number of index_B", number) for number in _listed("index_B is", index)]
+    for number in numbers:
+        check_seed(number, "a number of index_B")
+    return numbers
 
 
 def _listed(what: str, values: Any) -> Iterable[Any]:

@@ -20,10 +20,10 @@ from orderhead.body.mar import MAR
 from orderhead.core.checks import whole, within
 from orderhead.core.device import default_device
 from orderhead.core.names import lookup, unknown
-from orderhead.core.rng import Official, Paired, Randomness
+from orderhead.core.rng import Official, Paired, Randomness, check_seed
 from orderhead.orders.learned import LEARNED, Learned, learned_by
 from orderhead.orders.lint import CFG_RANGE
-from orderhead.orders.policy import POLICIES, Policy, ask
+from orderhead.orders.policy import POLICIES, Given, Policy, ask
 from orderhead.orders.spatial import SCHEDULE_OF
 from orderhead.orders.state import DecodeState
 from orderhead.sampling import guidance as guide
@@ -112,6 +112,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("steps", "seed", *KEPT):
             object.__setattr__(self, name, whole(name, getattr(self, name)))
+        check_seed(self.seed)
         if not isinstance(self.denoise_steps, Sequence):
             object.__setattr__(self, "denoise_steps", whole("denoise_steps", self.denoise_steps))
         for name in KEPT:
@@ -170,7 +171,7 @@ class Settings:
         """ValueError for any unknown name or setting out of range, before anything is sampled."""
         rescore_steps(self.rescores(), len(self.counts(body.grid.L)))
         if isinstance(policy := self.policy(), Learned):
-            policy.head.fits(body.grid.L, body.config.decoder_width, body.config.classes)
+            policy.head.fits(body.grid, body.config.decoder_width, body.config.classes)
         self.randomness(body.grid.L)
         self.denoising(body, len(self.counts(body.grid.L)))
         lookup("solver", self.solver, SOLVERS)
@@ -208,7 +209,8 @@ def passes_of(settings: Settings, body: MAR) -> int:
 
 def _pilot_orders(body: MAR, state: DecodeState, policy: Policy) -> np.ndarray:
     """Draws (N, L) of an order from the all-masked z, over images 0 .. N - 1 and their labels in turn."""
-    index = torch.arange(PILOT_IMAGES, device=state.labels_B.device)
+    images = min(PILOT_IMAGES, policy.images) if isinstance(policy, Given) else PILOT_IMAGES
+    index = torch.arange(images, device=state.labels_B.device)
     labels = index % body.config.classes
     pilot = DecodeState.start(state.grid, body.config.channels, labels, index, state.counts, state.rng)
     with torch.no_grad():
@@ -326,7 +328,8 @@ def _fitting(labels_B: Tensor, index_B: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _draw(settings: Settings, body: MAR, policy: Policy, state: DecodeState) -> Draw:
-    """The body's diffusion head under the settings' solver and guidance."""
+    """The diffusion head of the body, which is put into eval mode, under the settings' solver and guidance."""
+    body.eval()
     guidance = _guidance(settings, body, state, policy)
     solver = lookup("solver", settings.solver, SOLVERS)
     steps = settings.denoising(body, len(state.counts))
@@ -334,10 +337,9 @@ def _draw(settings: Settings, body: MAR, policy: Policy, state: DecodeState) -> 
 
 
 def _decoded(settings: Settings, body: MAR, policy: Policy, state: DecodeState, draw: Draw) -> Samples:
-    body.eval()
     passes = body.passes(settings.full_every)
     predict = plain(passes) if settings.cfg_scale == 1 else with_null_kept(passes, settings.null_every)
-    recorder = Recorder(state.counts)
     asked = rescore_steps(settings.rescores(), len(state.counts))
+    recorder = Recorder(state.counts, asked)
     tokens = decode(state, predict, policy, draw, recorder, asked).tokens_BLC
     return Samples(tokens, recorder.trace(state.labels_B), body.config.tokenizer)

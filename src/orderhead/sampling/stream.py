@@ -39,10 +39,13 @@ def write(
     """Sample this process's share of images 0 .. n - 1 into `folder`, skipping chunks that are there already.
 
     `make` is what samples. Chunk k goes to rank k mod world size. With `rng="paired"` the images do not depend on
-    `chunk` or on the number of processes. ValueError for n < 1 or settings out of range.
+    `chunk` or on the number of processes. ValueError for n < 1, settings out of range, and more images than a chunk
+    with `rng="official"`, whose numbers begin again with every batch.
     """
     if n < 1:
         raise ValueError(f"at least one image must be asked for, got {n}")
+    if settings.rng == "official" and n > chunk:
+        raise ValueError(f"rng official gives one batch its noise, so at most {chunk} images, not {n}; take paired")
     folder = Path(folder)
     missing = [f for f in dist.share(range(0, n, chunk)) if not _chunk_path(folder, f).exists()]
     for first in tqdm(missing, desc=title or folder.name, unit="chunk", delay=2, leave=False):

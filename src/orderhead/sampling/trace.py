@@ -7,7 +7,7 @@ Legend: B batch, L cells, T steps, R rescorings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,9 +86,10 @@ class Trace:
 
 @dataclass
 class Recorder:
-    """A save that builds a trace."""
+    """A save that builds a trace; the policy is asked at the steps `asked`, of which step 0 is one."""
 
     counts: Sequence[int]
+    asked: Collection[int]
     _chunks: list[np.ndarray] = field(default_factory=list)
     _scores: list[Tensor] = field(default_factory=list)
 
@@ -96,8 +97,8 @@ class Recorder:
         assert state.scores_BL is not None
         if not self._scores and sum(self.counts) < state.grid.L:
             self._chunks.append(_ranked(torch.zeros_like(state.scores_BL), ~(state.mask_BL | where_BL)))
-        if not self._scores or self._scores[-1] is not state.scores_BL:
-            self._scores.append(state.scores_BL)
+        if state.step - 1 in self.asked:
+            self._scores.append(state.scores_BL.clone())  # a policy may answer in the same tensor again
         self._chunks.append(_ranked(state.scores_BL, where_BL))
 
     def trace(self, labels_B: Tensor) -> Trace:

@@ -34,7 +34,7 @@ from orderhead.metrics.registry import named
 from orderhead.metrics.statistic import Statistic
 from orderhead.metrics.tokens import token_distance
 from orderhead.sampling import stream
-from orderhead.sampling.bits import image_bits
+from orderhead.sampling.bits import image_bits, undrawn
 from orderhead.sampling.export import to_uint8
 from orderhead.sampling.sample import Samples, Settings
 from orderhead.studies.causes import ARMS, BITS, DISTANCE, TOKENS, Arm, Cause, arms_of, left_out, possible
@@ -121,6 +121,13 @@ class Diagnosis:
     def settings(self, order: str, arm: Arm) -> Settings:
         return arm.switch(self.random if arm.random else self.orders[order])
 
+    def check(self, order: str) -> None:
+        """ValueError for a setting out of range in any of the order's arms, which switch steps and guidance."""
+        for name in arms_of(BITS):
+            undrawn(self.settings(order, ARMS[name])).check(self.body)
+        for name in arms_of({**possible(self.orders[order]), **TOKENS}) if self.sampled else ():
+            self.settings(order, ARMS[name]).check(self.body)
+
     def folder(self, order: str, name: str) -> str:
         """Where an arm's samples lie: those of random serve every order."""
         return name if ARMS[name].random else f"{order}, {name}"
@@ -163,8 +170,8 @@ def execute(run: Diagnosis) -> Path:
     """Sample and measure every arm of every order, going on from what the folder holds."""
     if dist.world_size() > 1:
         raise ValueError("a diagnosis runs in one process; start it without torchrun")
-    for settings in (run.random, *run.orders.values()):
-        settings.check(run.body)
+    for order in run.orders:
+        run.check(order)
     check_real(run.world, 2 * run.images if run.sampled else run.images)  # as many again to compare with
     claim(run.out, run.description, "heads", ("orders", "left_out"))
     path = run.out / "results.jsonl"
