@@ -1,7 +1,6 @@
 """Section 4: what a head has learned, real tokens injected, nine orders; numbers against a second source."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -39,9 +38,11 @@ def done(tmp_path_factory) -> Plan:
         plan = Plan(folder / "out", "smoke", ONLY, Ground(body=str(fashion_body(folder))))
         section4.ablations(plan)
         before = (plan.out / "results.jsonl").read_bytes()
-        shutil.rmtree(plan.out / "samples")  # large, and may be taken away
+        (plan.out / "samples").rename(folder / "samples")  # large, and may be taken away
         section4.ablations(plan)
         assert (plan.out / "results.jsonl").read_bytes() == before, "what is there is passed over"
+        assert not (plan.out / "samples").exists(), "and not sampled again"
+        (folder / "samples").rename(plan.out / "samples")
     patch.undo()
     return plan
 

@@ -87,6 +87,12 @@ def test_words(
         ["import", "x.pth", "--out", ""],
         ["train", "fashion-body", "--out", ""],
         ["report", ""],
+        ["sample", "--out", "x.png", "--order", "learned", "--head", ""],
+        ["sample", "--out", "x.png", "--schedule", ""],
+        ["sample", "--out", "x.png", "--rescore", ""],
+        ["compare", "--out", "x", "--features", ""],
+        ["diagnose", "--order", "raster", "--out", "x", "--real", ""],
+        ["train", "oracle_aligned", "--out", "x", "--train-images", ""],
     ],
 )
 def test_empty_words(
@@ -103,11 +109,6 @@ def test_empty_words(
 def test_no_default_is_an_empty_word(verb: Callable[..., None]) -> None:
     """It would be refused like one."""
     assert [p.name for p in inspect.signature(verb).parameters.values() if p.default == ""] == []
-
-
-@pytest.mark.parametrize(("option", "said"), [("--schedule", "schedule"), ("--rescore", "rescore mode")])
-def test_empty_words_of_the_sampling_options(option: str, said: str, body: str, refused: Callable[..., str]) -> None:
-    assert f"unknown {said} ''" in refused("sample", "--body", body, *FAST, option, "", "--out", "x.png")
 
 
 @pytest.mark.parametrize(
@@ -304,6 +305,19 @@ def test_import_below_a_file(body: str, refused: Callable[..., str], tmp_path: P
     (tmp_path / "file").write_text("")
     assert str(tmp_path / "file") in refused("import", tmp_path / "c.pth", "--out", tmp_path / "file")
     assert "cannot write" in refused("import", tmp_path / "c.pth", "--out", tmp_path / "file" / "out")
+
+
+def test_an_input_that_cannot_be_read_is_not_blamed_on_the_output(
+    refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where both lie in the same folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "c.pth")
+
+    monkeypatch.setattr("orderhead.body.official.import_checkpoint", denied)
+    assert refused("import", "c.pth", "--out", "body") == "orderhead: c.pth: permission denied"
 
 
 def test_a_full_disk(body: str, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

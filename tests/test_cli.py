@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import html
 import inspect
 import json
 import re
@@ -14,20 +15,24 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageSequence
-from worlds import NAMES, fashion_body, one_line, tiny_body
+from worlds import NAMES, fashion_body, few_real_images, one_line, tiny_body
 
 import orderhead
 from orderhead import cli, console, options
+from orderhead.body.load import load_body
 from orderhead.body.mar import MARConfig
 from orderhead.catalogue import KINDS
 from orderhead.cli import VERBS, main
-from orderhead.core.checkpoint import load_tensors, save_tensors
+from orderhead.core import results
+from orderhead.core.checkpoint import load_tensors, save_model, save_tensors
 from orderhead.orders.learned import LEARNED
 from orderhead.orders.policy import POLICIES
 from orderhead.report.page import FLAGS
 from orderhead.sampling.presets import PRESETS, STUDY, preset
 from orderhead.sampling.schedule import counts_of
 from orderhead.studies.compare import compare
+from orderhead.studies.plan import Plan
+from orderhead.training.heads import HeadRecipe, untrained_head
 
 FAST = ("--steps", "4", "--denoise-steps", "2", "--cfg", "2")
 
@@ -177,6 +182,29 @@ def test_a_folder_of_images_does_not_go_on_with_other_weights(
     assert "other settings or weights" in one_line(capsys.readouterr().err)
 
 
+def test_a_folder_of_images_does_not_go_on_with_another_head(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = load_body(str(tiny_body(tmp_path)))
+    argv = ["sample", "--body", str(tmp_path / "body"), *FAST, "--order", "learned", "--head", str(tmp_path / "head")]
+    for n in ("2", "3"):
+        save_model(untrained_head(HeadRecipe(""), body), tmp_path / "head")
+        exits = main([*argv, "-n", n, "--out", f"{tmp_path}/pictures/"])
+        assert exits == (0 if n == "2" else 2)
+    assert "other settings or weights" in one_line(capsys.readouterr().err)
+
+
+def test_images_of_which_nobody_says_what_they_are_are_left_alone(
+    body: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["sample", "--body", body, *FAST, "-n", "2", "--out", f"{tmp_path}/pictures/"]
+    assert main(argv) == 0
+    (tmp_path / "pictures/settings.json").unlink()
+    capsys.readouterr()
+    assert main([*argv, "--seed", "1"]) == 2
+    assert "no settings.json that says of what" in one_line(capsys.readouterr().err)
+
+
 def test_sample_takes_the_published_stream_of_random_numbers(body: str, tmp_path: Path) -> None:
     found = arrays(body, tmp_path / "s.npz", "-n", "2", "--rng", "official", "--seed", "3")
     legacy = np.random.RandomState(3)
@@ -219,6 +247,42 @@ def test_the_fast_preset_is_one_flag_and_yields_to_what_is_said(tmp_path: Path) 
 def test_every_option_of_sampling_that_has_a_setting_is_in_the_pages_command() -> None:
     named = {f.name for f in dataclasses.fields(options.SamplingOptions)} - {"head", "cfg"} | {"cfg_scale"}
     assert set(FLAGS) == named
+
+
+def test_the_pages_command_goes_on_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was given by hand, a head too: in the run's own folder the printed words find nothing left to do."""
+    monkeypatch.chdir(tmp_path)
+    few_real_images(monkeypatch)
+    body = load_body(str(fashion_body(tmp_path)))
+    save_model(untrained_head(HeadRecipe(""), body), tmp_path / "head")
+    more = ["--orders", "raster,learned_slow", "--head", "head", "--images", "12", "--schedule", "1,3,20,40"]
+    more += ["--denoise-steps", "3:2", "--solver", "dpm", "--full-every", "2", "--temperature", "0.9", "--out", "out"]
+    assert main(["compare", "--body", str(tmp_path / "body"), *more]) == 0
+    before = (tmp_path / "out/results.jsonl").read_bytes()
+    printed = re.search(r"<code>(orderhead compare [^<]* --out out)</code>", (tmp_path / "out/report.html").read_text())
+    assert printed
+    assert main(shlex.split(html.unescape(printed[1]))[1:]) == 0
+    assert (tmp_path / "out/results.jsonl").read_bytes() == before
+
+
+def test_orders_are_combined_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By every verb that takes an order; commas in parentheses part no names."""
+    assert options.split("blend(shift(raster),halton,0.3), random,") == ["blend(shift(raster),halton,0.3)", "random"]
+    few_real_images(monkeypatch)
+    written, argv = "blend(shift(raster),halton,0.3)", ["--body", str(fashion_body(tmp_path)), *FAST]
+    assert main(["sample", *argv, "-n", "2", "--order", written, "--out", str(tmp_path / "s.npz")]) == 0
+    assert main(["lint", "--order", written, "--grid", "4x4"]) == 0
+    more = ["--orders", f"{written},raster", "--images", "12", "--out", str(tmp_path / "out")]
+    assert main(["compare", *argv, *more]) == 0
+    assert written in {r.row for r in results.read(tmp_path / "out/results.jsonl")}
+    page = (tmp_path / "out/report.html").read_text()
+    assert f'data-order="{written}"' in page
+    assert main(["sample", *argv, "--order", "shift(rastr)", "--out", str(tmp_path / "s.npz")]) == 2
+
+
+def test_a_study_s_command_says_who_lends_models() -> None:
+    words = shlex.split(Plan(Path("again"), models=Path("out/variants")).command("variants"))
+    assert console.parse(VERBS, "", words[1:]).keywords["models"] == "out/variants"
 
 
 def fast(order: str = "random", **given: Any) -> orderhead.Settings:

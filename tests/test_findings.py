@@ -84,6 +84,20 @@ def test_the_best_of_many_must_win_by_more(tmp_path):
     assert judged("none", [], rows) == "undecided"
 
 
+@pytest.mark.parametrize(
+    ("figures", "verdict"),
+    [
+        ([(1.0, 0.8), (1.5, 3.5)], "undecided"),  # the second may well win
+        ([(-3.0, 7.0), (-2.0, 0.5)], "fails"),  # the second wins, though another looks better
+        ([(1.0, 0.8), (1.5, 1.4)], "holds"),
+    ],
+)
+def test_all_lose_only_where_each_does_and_any_may_win(tmp_path, figures, verdict):
+    lines = [_line("s", f"r{k}", "fd400_minus_random", value, half) for k, (value, half) in enumerate(figures)]
+    judge = evidence.none_below("s", "fd_minus_random", ["r0", "r1"])
+    assert judge(_book(tmp_path, *lines)).verdict == verdict
+
+
 def test_epochs_rise_explode_or_stay(tmp_path):
     lines = [_line("s", "a", "fd64", 1.0 + k, epoch=k) for k in range(6)]
     lines += [_line("s", "a", "score_std", 1.0 + k, epoch=k) for k in range(6)]

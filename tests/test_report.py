@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +18,13 @@ import pytest
 import report_fixture
 from report_fixture import Words, line, numbers, small
 
+from orderhead import console
+from orderhead.cli import VERBS
 from orderhead.core import results
 from orderhead.report import answer, build, notes, table, verdicts
 from orderhead.report.load import load
-from orderhead.report.page import command, render
+from orderhead.report.page import _equalized, command, render
+from orderhead.studies.plan import Plan
 
 
 def test_one_small_file_that_asks_nobody_for_anything(page: str) -> None:
@@ -56,6 +60,13 @@ def test_the_csv_holds_every_number(folder: Path, page: str) -> None:
         (r.row, r.metric): r.value for r in lines
     }
     assert len(rows) == len(lines) + 6  # and the real images
+
+
+def test_lines_of_a_later_version_that_say_more_are_read(folder: Path, tmp_path: Path) -> None:
+    lines = (folder / "results.jsonl").read_text().splitlines()
+    more = [json.dumps(json.loads(line) | {"device": "a new one"}) for line in lines]
+    (tmp_path / "results.jsonl").write_text("\n".join(more))
+    assert results.read(tmp_path / "results.jsonl") == results.read(folder / "results.jsonl")
 
 
 def test_numbers_of_fewer_images_say_so(folder: Path, page: str, tmp_path: Path) -> None:
@@ -306,6 +317,19 @@ def test_the_command_repeats_the_run(folder: Path, tmp_path: Path) -> None:
     sources = {"real": "my images", "features": "inception", "weights": "w.pth"}
     judged = load(small(tmp_path / "sources", numbers((1, 2)), study="compare", given=sources))
     assert "--real 'my images' --features inception --weights w.pth --out" in command(judged, Path("out"))
+
+
+def test_the_command_without_the_confound_runs_where_there_is_one(folder: Path, tmp_path: Path) -> None:
+    """A study's rows are no orders; heads that are trained already are lent."""
+    (out := tmp_path / "variants").mkdir()
+    study = Plan(out, only=("oracle_k8",), settings={"cfg_schedule": "linear", "seed": 3}).command("variants")
+    for lent in (False, True):
+        words = shlex.split(_equalized(dataclasses.replace(load(folder), command=study), out))
+        given = console.parse(VERBS, "", words[1:]).keywords
+        assert (given["name"], given["only"], given["seeds"]) == ("variants", "oracle_k8", "3")
+        assert (given["cfg_schedule"], given["models"]) == ("equalized", "variants" if lent else "OUT")
+        (out / "heads").mkdir(exist_ok=True)
+    assert not _equalized(dataclasses.replace(load(folder), command="orderhead bench --pareto"), out)
 
 
 def test_one_token_a_step_beside_sixteen_steps(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ A verb's signature and docstring are its options and help (tyro); importing this
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import inspect
@@ -82,7 +83,7 @@ def _call(command: functools.partial[None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, SafetensorError) as error:
-        return _say(_cannot(_as_os(error), command.keywords.get("out") or command.keywords.get("folder")))
+        return _say(_cannot(_as_os(error), command.keywords.get("out")))
     except ValueError as error:
         return _say(str(error))
 
@@ -112,11 +113,14 @@ def parse(verbs: Mapping[str, Verb], about: str, argv: Sequence[str]) -> functoo
 
 def _refuse_empty(verb: Verb, name: str, arguments: Mapping[str, Any]) -> None:
     """ValueError for text without a word in it, such as an unset variable of a script: it would mean a default."""
+    told = {}
     for argument, value in arguments.items():
-        if isinstance(value, str) and not value.strip(", "):
-            option = inspect.signature(verb).parameters[argument].kind is inspect.Parameter.KEYWORD_ONLY
-            named = f"--{argument}" if option else argument
-            raise ValueError(f"{named} names nothing, got {value!r}; see `{NAME} {name} --help`")
+        option = inspect.signature(verb).parameters[argument].kind is inspect.Parameter.KEYWORD_ONLY
+        group = vars(value) if dataclasses.is_dataclass(value) else {argument: value}
+        told |= {f"--{field.replace('_', '-')}" if option else field: text for field, text in group.items()}
+    for named, text in told.items():
+        if isinstance(text, str) and not text.strip(", "):
+            raise ValueError(f"{named} names nothing, got {text!r}; see `{NAME} {name} --help`")
 
 
 def _later(verb: Verb) -> Callable[..., functools.partial[None]]:
@@ -174,10 +178,17 @@ def _cannot(error: OSError, out: str | None) -> str:
     """What the system refused, naming the output where that is what it was about."""
     reason = _in_the_way(error, out) or (error.strerror or str(error) or type(error).__name__).lower()
     named = str(error.filename) if error.filename is not None else None
-    if out is None or (named is not None and not Path(named).is_relative_to(Path(out).parent)):
+    if out is None or (named is not None and not _is_of(Path(named), Path(out))):
         return f"{named}: {reason}" if named else reason
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return f"cannot write {out}: {reason}; " + ("make room or " if full else "") + "choose another --out"
+
+
+def _is_of(path: Path, out: Path) -> bool:
+    """Whether a path is the output, in it, on the way to it, or what is written before it is renamed to it."""
+    if out.is_relative_to(path) or path.is_relative_to(out):
+        return True
+    return path.parent == out.parent and path.name.startswith(f".{out.name}.")
 
 
 def _in_the_way(error: OSError, out: str | None) -> str | None:

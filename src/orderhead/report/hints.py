@@ -17,7 +17,7 @@ RHO = "\N{GREEK SMALL LETTER RHO}"
 
 
 def section(report: Report, again: str) -> str:
-    """Empty where too few orders have figures; `again` is the command that takes guidance out of the comparison."""
+    """Empty where too few orders have figures; `again` is the command, if any, that takes guidance out of it."""
     drawn = {key: picture for key in FIGURES if (picture := _figure(report, key))}
     if not drawn:
         return ""
@@ -89,6 +89,6 @@ def _guidance(report: Report, again: str) -> str:
         "<p><b>Guidance spread</b> is how much the mean guidance of a cell depends on its place (0: not at all). "
         "Linear guidance grows with every step, so an order that always comes to a place late guides it more, and what "
         f"looks like an effect of the order may be one of guidance.{both} <code>--cfg-schedule equalized</code> gives "
-        "every cell the same mean guidance and so measures without that confound:</p>"
-        f'<pre tabindex="0"><code>{escape(again)}</code></pre>'
+        "every cell the same mean guidance and so measures without that confound.</p>"
+        + (f'<pre tabindex="0"><code>{escape(again)}</code></pre>' if again else "")
     )

@@ -170,7 +170,7 @@ def load(folder: str | Path) -> Report:
     return Report(
         study=str(run.get("study", "compare")),
         body=str(run.get("body", "?")),
-        title=str(run.get("title") or "Orders compared"),
+        title=f"{len(rows)} orders on the {run.get('body', '?')} body",
         grid=grid,
         class_names=tuple(str(c) for c in run.get("class_names") or ()),
         baseline=str(run.get("baseline", "random")),

@@ -68,7 +68,7 @@ def render(report: Report, folder: Path) -> str:
         "Real images": probes.section(folder),
         "Gallery": cards.gallery(report, found),
         "Modes": modes.section(report, found),
-        "Hints": hints.section(report, _equalized(report)),
+        "Hints": hints.section(report, _equalized(report, folder)),
         "Orders": cards.cards(report, found),
         "Curves": curves.section(report),
         "Training": training.section(training.logs(folder), training.looks(folder)),
@@ -114,6 +114,8 @@ def command(report: Report, folder: Path) -> str:
     words = ["orderhead", report.study]
     words += ["--body", report.body] if report.study != "demo" else []
     words += ["--orders", ",".join(r.order for r in report.rows), "--images", str(report.images)]
+    heads = {r.head for r in report.rows if r.head} if report.study == "compare" else set()
+    words += [word for head in sorted(heads) for word in ("--head", head)]  # a comparison has one at most
     allowed = ("steps", "seed") if report.study == "demo" else tuple(FLAGS)
     for name in allowed:
         value = report.protocol.get(name)
@@ -124,10 +126,22 @@ def command(report: Report, folder: Path) -> str:
     return shlex.join([*words, "--out", where or "."])
 
 
-def _equalized(report: Report) -> str:
-    """The command that compares the same orders where guidance does not depend on the place."""
+def _equalized(report: Report, folder: Path) -> str:
+    """The command that measures the same rows where guidance does not depend on the place; "" where there is none."""
+    if report.command:
+        with contextlib.suppress(ValueError):  # quotes that are not closed: not our words
+            return _evened(shlex.split(report.command), folder)
+        return ""
     protocol = {**report.protocol, "cfg_schedule": "equalized"}
     return command(replace(report, study="compare", command=None, protocol=protocol), Path("out/equalized"))
+
+
+def _evened(words: list[str], folder: Path) -> str:
+    """A study's command under even guidance, with the models that it has trained; ValueError where it has no such."""
+    for option, value in {"--cfg-schedule": "equalized", "--out": "out/equalized"}.items():
+        words[words.index(option) + 1] = value
+    lends = (folder / "heads").is_dir() and "--models" not in words
+    return shlex.join([*words, *(["--models", folder.name] if lends else [])])
 
 
 def _protocol(report: Report, folder: Path) -> str:

@@ -140,28 +140,25 @@ def _spaced(numbers: str) -> str:
 
 
 def _section(run: Path, name: str, says: str) -> str:
-    """A run's parts under one heading. ValueError where it says nothing yet."""
+    """A run's answer and its parts under one heading. ValueError where it says nothing yet."""
     key = re.sub(r"\W+", "-", name)
-    parts = "".join(_scoped(part, f"{key}-", f"{quote(name)}/report.html") for part in _parts(run) if part)
+    said, *found = _parts(run)
+    parts = "".join(_scoped(part, f"{key}-", f"{quote(name)}/report.html") for part in found if part)
     link = f'<a href="{escape(quote(f"{name}/report.html"))}">all of it, with pictures</a>'
     return (
         f'<section id="{key}" class="part" aria-labelledby="{key}-h"><h2 id="{key}-h">{escape(name)}</h2>'
-        f'<p class="aside">{escape(says)}</p><p>{escape(_said(run))} {link}</p>{parts}</section>'
+        f'<p class="aside">{escape(says)}</p><p>{escape(said)} {link}</p>{parts}</section>'
     )
 
 
-def _said(run: Path) -> str:
-    """The run's answer, in a sentence."""
-    if diagnosis.is_one(run):
-        return "What the gap to random is made of."
-    return answer.text(answer.answer(load(run)))
-
-
 def _parts(run: Path) -> Iterator[str]:
+    """The run's answer in a sentence, then its tables and curves."""
     if diagnosis.is_one(run):
+        yield "What the gap to random is made of."
         yield from diagnosis.sections(run).values()
         return
     report = load(run)
+    yield answer.text(answer.answer(report))
     yield table.section(report)
     yield told.section(report)
     yield probes.section(run)

@@ -106,9 +106,9 @@ def ablations(plan: Plan) -> Path:
     if dist.world_size() > 1:
         raise ValueError("the ablations run in one process; start them without torchrun")
     check_real(run.world, run.images)
-    study = Ablations(run, trained(plan, HEAD), trained(plan, FIXED))
     names = [name for name in ORDERS if name in (BASELINE, *(plan.only or ORDERS))]
-    study = replace(study, run=replace(run, arms={name: study.arm(name) for name in names}))
+    study = Ablations(run, plan)
+    study = Ablations(replace(run, arms={name: study.arm(name) for name in names}), plan)
     execute(study.run)
     study.inject([name for name in INJECTED if name in names])
     if {"learned_fast", "learned_slow"} <= set(names):
@@ -119,11 +119,20 @@ def ablations(plan: Plan) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Ablations:
-    """The comparison of orders, the head that it is about, and one with a target that did not move."""
+    """The comparison of orders, and how the section is run."""
 
     run: Comparison
-    head: Path
-    fixed: Path
+    plan: Plan
+
+    @cached_property
+    def head(self) -> Path:
+        """The head that it is about, trained where it is first needed."""
+        return trained(self.plan, HEAD)
+
+    @cached_property
+    def fixed(self) -> Path:
+        """One with a target that did not move."""
+        return trained(self.plan, FIXED)
 
     @cached_property
     def labels_N(self) -> Tensor:
@@ -165,6 +174,8 @@ class Ablations:
 
     def inject(self, names: Sequence[str]) -> None:
         """Ablation 2: an order's errors, and their differences to random's."""
+        if self._measured(names, ("mse_kept", "mse_injected"), "errors.npz"):
+            return
         found, real = {}, self.real_NLC.numpy().astype(np.float64)
         for metric, injected in (("mse_kept", False), ("mse_injected", True)):
             samples = {name: self.samples(name, injected) for name in names}
@@ -177,6 +188,8 @@ class Ablations:
 
     def correlate(self) -> None:
         """Ablation 1: the head's scores and each oracle's importance."""
+        if self._measured([*INPUTS], ("spearman", "spearman_cls_k"), "spearman.npz"):
+            return
         free, revealed = (self.samples("learned_slow", injected).trace for injected in (False, True))
         head, fixed = (load_head(str(folder)).eval() for folder in (self.head, self.fixed))
         kept: dict[str, np.ndarray] = {}
@@ -200,6 +213,11 @@ class Ablations:
             f"{metric}_minus_fast": paired(means["gt_aware"], means["fast"], labels),
             f"{metric}_near_fast": single(near, labels, proportion=True),
         }, own)  # fmt: skip
+
+    def _measured(self, rows: Sequence[str], metrics: Sequence[str], file: str) -> bool:
+        """Whether all of these numbers are there, and the file beside them: samples may have been taken away."""
+        there = {(r.row, r.metric) for r in results.read(self.run.out / "results.jsonl")}
+        return {(row, metric) for row in rows for metric in metrics} <= there and (self.run.out / file).is_file()
 
     def _write(self, row: str, numbers: Mapping[str, Estimate], own: Mapping[str, Any]) -> None:
         """Lines of results.jsonl, unless they are there; `own` is the row's part of their protocol."""

@@ -65,6 +65,10 @@ class Setting:
     cfg_scale: float = 2.9
     dtype: str = "float32"
 
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"batch is at least 1, got {self.batch}")
+
     @property
     def settings(self) -> Settings:
         """Random order; on a CPU with the published code's random numbers, which elsewhere are the device's own."""

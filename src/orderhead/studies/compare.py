@@ -116,7 +116,6 @@ class Comparison:
         config = self.body.config
         return {
             "study": self.study,
-            "title": f"{len(self.arms)} orders on the {self.body_name} body",
             "body": self.body_name,
             "grid": [config.grid_h, config.grid_w],
             "class_names": list(config.class_names) or [str(k) for k in range(config.classes)],
@@ -186,8 +185,9 @@ def execute(run: Comparison) -> Path:
 
 
 def claim(run: Comparison) -> None:
-    """Write `run.json`. ValueError where the folder holds a run whose numbers would not belong with these."""
-    folders.claim(run.out, run.description, "arms")
+    """Write `run.json`, beside the rows that the folder has had before. ValueError where it holds a run whose numbers
+    would not belong with these."""
+    folders.claim(run.out, run.description, "arms", ("orders", "reported"))
 
 
 def _missing(run: Comparison) -> list[str]:

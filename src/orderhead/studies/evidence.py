@@ -106,7 +106,7 @@ def all_above(found: Mapping[str, Figure | None]) -> Finding:
 
 
 def none_below(section: str, metric: str, expected: Collection[str]) -> Judge:
-    """Does even the best of the expected rows lose? One that wins does so with all judged together (Bonferroni).
+    """Does each of the expected rows lose? One that wins does so with all judged together (Bonferroni).
 
     It cannot hold while a row is missing.
     """
@@ -115,14 +115,11 @@ def none_below(section: str, metric: str, expected: Collection[str]) -> Judge:
         found = {row: f for row, f in book.rows(section, metric).items() if f.ci and row in expected}
         if not found:
             return Finding("undecided", MISSING)
-        name, best = min(found.items(), key=lambda item: item[1].value)
-        lost = sum(f.ci is not None and f.ci[0] > 0 for f in found.values())
-        numbers = f"the best of {len(found)}, {name}: {best}; {lost} lose for themselves"
-        wider = best.half * corrected(len(found))
-        if best.value + wider < 0:
-            return Finding("fails", numbers)
-        sure = len(found) == len(expected) and best.ci is not None and best.ci[0] > 0
-        return Finding("holds" if sure else "undecided", numbers)
+        wider, lost = corrected(len(found)), sum(f.value - f.half > 0 for f in found.values())
+        winners = [row for row, f in found.items() if f.value + f.half * wider < 0]
+        name = min(winners or found, key=lambda row: found[row].value)
+        numbers = f"the best of {len(found)}, {name}: {found[name]}; {lost} lose for themselves"
+        return Finding("fails" if winners else "holds" if lost == len(expected) else "undecided", numbers)
 
     return judge
 
