@@ -13,6 +13,7 @@ from orderhead.orders import spatial
 from orderhead.orders.combine import apart, blend, flip, neighbours, perturb, reverse, shift, then
 from orderhead.orders.lint import orders_NL
 from orderhead.orders.spatial import SCHEDULE_OF, SPATIAL
+from orderhead.orders.written import COMBINATORS, spatial_order
 from orderhead.sampling.schedule import cosine
 
 SQUARE = Grid(16, 16)
@@ -32,6 +33,43 @@ def draw(order, grid=SQUARE, counts=COUNTS, seed=0, index=0):
 def grids_and_counts(draw):
     grid = draw(grids)
     return grid, cosine(draw(st.integers(1, grid.L)), grid.L)
+
+
+WRITTEN = {
+    "shift(center_spiral)": shift(spatial.center_spiral),
+    "blend( flip(raster),halton, 0.3 )": blend(flip(spatial.raster), spatial.halton, 0.3),
+    "then(random, reverse(raster), 1)": then(spatial.random, reverse(spatial.raster), 1),
+    "apart(perturb(multiscale, 0.25))": apart(perturb(spatial.multiscale, 0.25)),
+}
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_what_is_written_is_what_the_combinators_make(text):
+    assert np.array_equal(draw(spatial_order(text)), draw(WRITTEN[text]))
+    assert len({written for call in WRITTEN for written in COMBINATORS if written in call}) == len(COMBINATORS)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("rastr", "unknown order 'rastr'; did you mean 'raster'"),
+        ("shift(rastr)", "unknown order 'rastr'; did you mean 'raster'"),
+        ("shft(raster)", "unknown combinator 'shft'; did you mean 'shift'"),
+        ("shift(raster", "combined as in shift"),
+        ("shift(raster)(raster)", "this is no order: 'shift\\(raster\\)\\(raster\\)'"),
+        ("shift(raster, 0.5)", r"shift\(order\) is how this one is written"),
+        ("perturb(raster)", r"perturb\(order, fraction\) is how"),
+        ("perturb(raster, halton)", "a number in .0, 1.; got 'halton'"),
+        ("perturb(raster, True)", "a number in .0, 1.; got 'True'"),
+        ("perturb(raster, 1.5)", r"lies in \[0, 1\], got 1.5"),
+        ("shift(0.5)", "this is no order: '0.5'"),
+        ("shift(order=raster)", r"shift\(order\) is how"),
+        ("().__class__", "this is no order"),
+    ],
+)
+def test_what_is_no_order_is_told(text, says):
+    with pytest.raises(ValueError, match=says):
+        spatial_order(text)
 
 
 @pytest.mark.parametrize("name", SPATIAL)

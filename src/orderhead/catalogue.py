@@ -51,6 +51,13 @@ def _notes(source: str) -> dict[str, str]:
     return notes
 
 
+def _combinators() -> Iterator[tuple[str, str]]:
+    from orderhead.orders.written import COMBINATORS, usage
+
+    for name, combine in COMBINATORS.items():
+        yield usage(name), (combine.__doc__ or "").splitlines()[0]
+
+
 def _recipes() -> Iterator[tuple[str, str]]:
     from orderhead.training.recipes import RECIPES
     from orderhead.training.variants import HEAD_RECIPES
@@ -84,7 +91,7 @@ def _studies() -> Iterator[tuple[str, str]]:
 
 
 KINDS: Mapping[str, Callable[[], Any]] = {
-    "bodies": _bodies, "heads": _heads, "orders": _orders,
+    "bodies": _bodies, "heads": _heads, "orders": _orders, "combinators": _combinators,
     "oracles": _oracles, "recipes": _recipes, "studies": _studies,
 }  # fmt: skip
 """Kind -> a function that gives its (name, line) pairs."""

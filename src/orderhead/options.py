@@ -155,8 +155,15 @@ def check_seed(seed: int) -> None:
 
 
 def split(text: str) -> list[str]:
-    """The words between commas."""
-    return [word.strip() for word in text.split(",") if word.strip()]
+    """The words between commas that stand in no parentheses."""
+    words, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            words.append("")
+        else:
+            words[-1] += letter
+    return [word.strip() for word in words if word.strip()]
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -32,7 +32,7 @@ def sample(
 
     Args:
         body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
-        order: A name from `orderhead list orders`.
+        order: A name from `orderhead list orders`, or names combined, as in shift(raster) (`orderhead list combinators`).
         labels: Classes by number or name, -1 for none, taken in turn.
         n: How many images.
         preset: What is left out is the body's own, or fast: an eighth as many steps as cells (in random order, of informed sizes: `orderhead schedule`), 10 denoising steps, dpm.

@@ -59,7 +59,7 @@ def compare(
     sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
     judging: OmitArgPrefixes[JudgingOptions] = JudgingOptions(),
     tokenizer: str = "auto",
-    out: str,
+    out: str = "out/compare",
 ) -> None:
     """Compare orders on any body: results.jsonl, traces and one page with paired intervals.
 
@@ -177,7 +177,7 @@ def schedule(
     seed: Int = 0,
     tokenizer: str = "auto",
     json: bool = False,
-    out: str,
+    out: str = "out/schedule",
 ) -> None:
     """Find how many cells to reveal a step, so that drawing them together costs least.
 
@@ -227,7 +227,7 @@ def diagnose(
     sampling: OmitArgPrefixes[SamplingOptions] = SamplingOptions(),
     judging: OmitArgPrefixes[JudgeOptions] = JudgeOptions(),
     tokenizer: str = "auto",
-    out: str,
+    out: str = "out/diagnose",
 ) -> None:
     """Take an order's gap to random apart: guidance, cells drawn together, sameness, its own mistakes, mismatch.
 

@@ -35,7 +35,8 @@ def lint(
         entropy_bits        how much a cell's step varies from image to image: -log2 of the chance that two agree
 
     Args:
-        order: A name from `orderhead list orders`, several with commas between, or all.
+        order: A name from `orderhead list orders`, or names combined, as in shift(raster) (`orderhead list
+            combinators`); several with commas between, or all.
         grid: The grid of cells.
         steps: Unmasking steps (orders of one token a step ignore it); 64, or one a cell, where this is left out.
         cfg: Guidance scale, which rises over the steps from 1 to this.
@@ -44,19 +45,18 @@ def lint(
     from tqdm import tqdm
 
     from orderhead.core.grid import Grid
-    from orderhead.core.names import lookup
     from orderhead.orders.lint import lint as report_on
     from orderhead.orders.spatial import SCHEDULE_OF, SPATIAL
+    from orderhead.orders.written import spatial_order
     from orderhead.sampling.schedule import counts_of
 
     cells, legend = Grid.parse(grid), console.section(lint, "Columns")
     steps, names = min(64, cells.L) if steps is None else steps, SPATIAL if order == "all" else split(order)
     figures, rows = [line.split()[0] for line in legend.splitlines()], []
-    for name in names:
-        lookup("order", name, SPATIAL)
-    for name in tqdm(names, desc="linting", unit="order", delay=2, leave=False):
+    orders = {name: spatial_order(name) for name in names}
+    for name, each in tqdm(orders.items(), desc="linting", unit="order", delay=2, leave=False):
         counts = counts_of(SCHEDULE_OF.get(name, "cosine"), steps, cells.L)
-        found = report_on(SPATIAL[name], cells, counts, cfg_scale=cfg)
+        found = report_on(each, cells, counts, cfg_scale=cfg)
         rows.append({"order": name} | {figure: round(getattr(found, figure), 4) for figure in figures})
     show(rows, json)
     if not json:
@@ -158,7 +158,9 @@ def report(folder: Positional[Annotated[str, arg(metavar="DIR")]]) -> None:
 
 
 def list_(
-    kind: Positional[Annotated[str, arg(metavar="bodies|heads|orders|oracles|recipes|studies")]], *, json: bool = False
+    kind: Positional[Annotated[str, arg(metavar="bodies|heads|orders|combinators|oracles|recipes|studies")]],
+    *,
+    json: bool = False,
 ) -> None:
     """List what there is, with a line on each.
 

@@ -23,9 +23,10 @@ from orderhead.core.names import lookup, unknown
 from orderhead.core.rng import Official, Paired, Randomness, check_seed
 from orderhead.orders.learned import LEARNED, Learned, learned_by
 from orderhead.orders.lint import CFG_RANGE
-from orderhead.orders.policy import POLICIES, Given, Policy, ask
+from orderhead.orders.policy import POLICIES, Given, Policy, Spatial, ask
 from orderhead.orders.spatial import SCHEDULE_OF
 from orderhead.orders.state import DecodeState
+from orderhead.orders.written import spatial_order
 from orderhead.sampling import guidance as guide
 from orderhead.sampling.allocation import NEEDS, Need, pull
 from orderhead.sampling.labels import class_numbers, image_numbers
@@ -83,8 +84,9 @@ def decode_tokens(tokens_BLC: Tensor, tokenizer: str, batch: int = 64) -> Tensor
 class Settings:
     """Every setting of a run but the images' numbers and labels. The defaults are the study's.
 
-    `order`: a name of `POLICIES` or `LEARNED`, or a policy. `head`: the head that a learned order asks, by name.
-    `schedule`: cosine, linear, one_by_one, or explicit counts; None takes the order's own (cosine, but for `ar_*`).
+    `order`: a name of `POLICIES` or `LEARNED`, names combined as in `shift(raster)` (`orders.written`), or a
+    policy. `head`: the head that a learned order asks, by name. `schedule`: cosine, linear, one_by_one, or explicit
+    counts; None takes the order's own (cosine, but for `ar_*`).
     `denoise_steps`: a number, or what `schedule.DenoiseSteps` says. `x0_bound`: None takes the body's own. `rng`:
     `paired`, or `official` for the published code's random stream. `null_every`: steps between two passes of the body
     under no label (guidance's second half); `full_every`: between two full passes of the body, which compute all cells
@@ -129,6 +131,8 @@ class Settings:
             return self.order
         if self.order in POLICIES:
             return POLICIES[self.order]
+        if "(" in self.order:
+            return Spatial(spatial_order(self.order))
         if self.order not in LEARNED:
             raise unknown("order", self.order, [*POLICIES, *LEARNED])
         if self.head is None:
