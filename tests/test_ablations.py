@@ -13,7 +13,8 @@ from orderhead.core.rng import torch_generator
 from orderhead.orders.head import load_head
 from orderhead.orders.policy import Given
 from orderhead.sampling import stream
-from orderhead.sampling.sample import Samples, Settings, run
+from orderhead.sampling.sample import Samples, run
+from orderhead.sampling.settings import Settings
 from orderhead.sampling.trace import Trace
 from orderhead.studies import ablations as section4
 from orderhead.studies.agreement import INPUTS, Evidence, correlations

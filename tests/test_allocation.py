@@ -13,7 +13,8 @@ from orderhead.core.rng import Paired
 from orderhead.orders.state import DecodeState
 from orderhead.sampling import flops
 from orderhead.sampling.allocation import GROUPS, NEEDS, by_rank, contrast, parts, pull, score
-from orderhead.sampling.sample import Settings, run
+from orderhead.sampling.sample import run
+from orderhead.sampling.settings import Settings
 
 BY = [name for name, need in NEEDS.items() if need is not None]
 

@@ -11,7 +11,8 @@ from worlds import bare_body
 from orderhead.body.watched import watched
 from orderhead.cli import main
 from orderhead.core.text import aligned
-from orderhead.sampling.sample import Settings, run
+from orderhead.sampling.sample import run
+from orderhead.sampling.settings import Settings
 from orderhead.studies import bench, reference, turns
 from orderhead.studies.memory import peak
 
@@ -92,7 +93,8 @@ STAND_IN = """
 import numpy as np
 import torch
 from orderhead.body.mar import MAR as Ours, MARConfig
-from orderhead.sampling.sample import Settings, run
+from orderhead.sampling.sample import run
+from orderhead.sampling.settings import Settings
 
 class MAR(Ours):
     def __init__(self, img_size, vae_stride, patch_size, vae_embed_dim, class_num, encoder_embed_dim, encoder_depth,

@@ -7,7 +7,6 @@ import inspect
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from orderhead.orders.learned import LEARNED
 from orderhead.orders.policy import POLICIES
 from orderhead.report.page import FLAGS
 from orderhead.sampling.presets import PRESETS, STUDY, preset
+from orderhead.sampling.sample import Sampler
 from orderhead.sampling.schedule import counts_of
 from orderhead.studies.compare import compare
 from orderhead.studies.plan import Plan
@@ -104,6 +104,18 @@ def test_sample_equals_the_library(body: str, tmp_path: Path) -> None:
     )  # fmt: skip
     np.testing.assert_allclose(found["tokens"], samples.tokens_BLC, atol=1e-5)
     assert found["counts"].tolist() == [1, 5, 10]
+
+
+def test_sample_says_with_what(body: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["sample", "--body", body, "-n", "2", "--out", str(tmp_path / "s.png")]
+    first = "raster, 4 steps, 2 denoising steps (ancestral), guidance 2 (linear), seed 7"
+    second = "random, 3 steps of 1, 5, 10 cells, 3:2 denoising steps (ancestral), guidance none, seed 0"
+    for more, says in (
+        ([*FAST, "--order", "raster", "--seed", "7"], first),
+        (["--schedule", "1,5,10", "--denoise-steps", "3:2", "--cfg", "1"], second),
+    ):
+        assert main([*argv, *more]) == 0
+        assert capsys.readouterr().out == f"2 images: {says}\nwrote {tmp_path}/s.png\n"
 
 
 def test_sample_draws_a_grid(body: str, tmp_path: Path) -> None:
@@ -303,8 +315,7 @@ def test_what_nobody_says_goes_by_the_bodys_tokenizer(
         seen.append(settings)
         raise NotImplementedError
 
-    for name in ("orderhead.sampling.sample", "orderhead.sampling.export"):
-        monkeypatch.setattr(sys.modules[name], "run", stop)
+    monkeypatch.setattr(Sampler, "of", stop)
     folder = str(fashion_body(tmp_path)) if tokenizer == "fashion" else body
     with pytest.raises(NotImplementedError):
         orderhead.sample(orderhead.load_body(folder), [0, 1])

@@ -151,7 +151,9 @@ def test_settings_of_compare(argv: list[str], said: str, fashion: str, refused: 
 def test_other_settings_in_the_same_folder(fashion: str, refused: Callable[..., str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main([*_compare(fashion, out), "--orders", "raster", "--images", "6"]) == 0
-    assert "other settings" in refused(*_compare(fashion, out), "--orders", "raster", "--images", "6", "--seed", 1)
+    assert "other settings (seed was 0, not 1)" in refused(
+        *_compare(fashion, out), "--orders", "raster", "--images", "6", "--seed", 1
+    )
     (out / "run.json").write_text("null")
     assert f"{out}/run.json should hold a JSON object, got null" in refused(*_compare(fashion, out))
 

@@ -25,7 +25,8 @@ from orderhead.orders.policy import POLICIES, Shifted
 from orderhead.orders.state import DecodeState
 from orderhead.report import build
 from orderhead.sampling.bits import image_bits
-from orderhead.sampling.sample import Settings, inject, run
+from orderhead.sampling.sample import inject, run
+from orderhead.sampling.settings import Settings
 from orderhead.studies import causes
 from orderhead.studies import diagnose as diagnosing
 from orderhead.studies.causes import ARMS, BITS, DISTANCE, TOKENS, left_out, possible

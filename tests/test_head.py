@@ -12,7 +12,7 @@ from orderhead.body.soft import cell_losses, predict_soft, random_levels
 from orderhead.orders.head import HEADS, OrderHead, OrderHeadConfig
 from orderhead.orders.learned import learned
 from orderhead.orders.straight_through import hard_mask, soft_mask, straight_through_mask, z_scored
-from orderhead.sampling.sample import Settings
+from orderhead.sampling.settings import Settings
 
 TINY = OrderHeadConfig(grid_h=4, grid_w=4, z_width=64, channels=4, width=32, depth=1, heads=2)
 

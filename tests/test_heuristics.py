@@ -16,8 +16,8 @@ from orderhead.core.results import Result, append
 from orderhead.orders.spatial import SPATIAL
 from orderhead.report.whole import contents, runs_in
 from orderhead.sampling import stream
-from orderhead.sampling.sample import Settings
 from orderhead.sampling.sample import run as sample
+from orderhead.sampling.settings import Settings
 from orderhead.studies import gaps
 from orderhead.studies import heuristics as section2
 from orderhead.studies.compare import BASELINE

@@ -19,8 +19,8 @@ from orderhead.report.information import _curve, _stairs
 from orderhead.sampling import bits as bounds
 from orderhead.sampling.bits import context_bits, image_bits
 from orderhead.sampling.information import cost, curve, informed, sizes
-from orderhead.sampling.sample import Settings
 from orderhead.sampling.schedule import counts_of
+from orderhead.sampling.settings import Settings
 from orderhead.studies import information
 
 

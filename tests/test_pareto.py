@@ -11,7 +11,7 @@ from orderhead.cli import main
 from orderhead.report import build, cost
 from orderhead.report.load import load
 from orderhead.sampling import flops
-from orderhead.sampling.sample import Settings
+from orderhead.sampling.settings import Settings
 from orderhead.studies import pareto as quality
 from orderhead.studies.pareto import POINTS, REFERENCE, Point, _twins, pareto, table
 
@@ -70,7 +70,7 @@ def test_run_again_it_samples_and_times_nothing(done, world, monkeypatch):
 
     before = (done / "pareto.json").read_text()
     monkeypatch.setattr(quality, "_timed", never)
-    monkeypatch.setattr("orderhead.sampling.stream.run", never)
+    monkeypatch.setattr("orderhead.sampling.stream.in_threads", never)
     assert pareto(**world) == done
     assert (done / "pareto.json").read_text() == before
 

@@ -11,9 +11,10 @@ from orderhead.body import MAR, SIZES
 from orderhead.core.rng import Paired
 from orderhead.orders.policy import POLICIES, Given
 from orderhead.orders.state import DecodeState, top_masked
-from orderhead.sampling.sample import Settings, run, sample
+from orderhead.sampling.sample import run, sample
 from orderhead.sampling.sampler import decode, given_draw, plain
 from orderhead.sampling.schedule import SCHEDULES, counts_of, denoise_counts, rescore_steps
+from orderhead.sampling.settings import Settings
 from orderhead.sampling.trace import Recorder, Trace
 
 CHEAP = {"steps": 5, "denoise_steps": 3, "x0_bound": 3.0}

@@ -19,8 +19,9 @@ from orderhead.core.cells import visible
 from orderhead.core.rng import Paired
 from orderhead.orders.state import DecodeState
 from orderhead.sampling import flops
-from orderhead.sampling.sample import KEPT, Settings, run
+from orderhead.sampling.sample import run
 from orderhead.sampling.sampler import with_null, with_null_kept
+from orderhead.sampling.settings import KEPT, Settings
 from orderhead.sampling.stream import labels_of
 
 TOLERANCE = 1e-5  # relative to the norm: exact mode's

@@ -1,13 +1,16 @@
 """The stream of images: one process or two, whole or resumed, in chunks of any size: the same images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from worlds import tiny_body
 
 from orderhead.body.load import load_body
+from orderhead.body.watched import watched
 from orderhead.sampling import stream
-from orderhead.sampling.sample import Settings
+from orderhead.sampling.settings import Settings
 from orderhead.studies.worlds import in_turn
 
 SETTINGS = Settings("multiscale", steps=4, denoise_steps=3, cfg_scale=2.0)
@@ -54,6 +57,16 @@ def test_a_resumed_stream_equals_an_uninterrupted_one(body, whole, tmp_path):
 def test_chunks_of_any_size_hold_the_same_images(body, whole, tmp_path, chunk):
     stream.write(SETTINGS, body, 10, tmp_path, chunk=chunk)
     assert torch.allclose(_tokens(tmp_path, chunk=chunk), _tokens(whole), atol=1e-4)
+
+
+def test_what_even_guidance_needs_is_asked_once_a_stream(body, tmp_path, monkeypatch):
+    """Eight passes before the first image, then one a step and chunk; nothing where all is there."""
+    settings, asked = replace(SETTINGS, cfg_schedule="equalized"), []
+    seen = watched(body, lambda: asked.append(1))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    for _ in range(2):
+        stream.write(settings, seen, 10, tmp_path, chunk=4)
+        assert len(asked) == 8 + 3 * 4
 
 
 def test_a_damaged_chunk_is_named(whole, tmp_path):

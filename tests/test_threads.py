@@ -12,7 +12,8 @@ from worlds import bare_body
 from orderhead.body.load import load_body
 from orderhead.core.together import Stopped
 from orderhead.sampling import stream
-from orderhead.sampling.sample import Settings, run
+from orderhead.sampling.sample import Sampler, run
+from orderhead.sampling.settings import Settings
 from orderhead.sampling.threads import in_threads, shares_of
 from orderhead.studies.real import injecting
 
@@ -29,10 +30,13 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+EVENED = {"order": "random", "cfg_schedule": "equalized"}
+
+
 def noting(seen):
-    def make(settings, body, labels, index):
+    def make(sampler, labels, index):
         seen.append((len(index), torch.get_num_threads(), threading.current_thread() is threading.main_thread()))
-        return run(settings, body, labels, index)
+        return sampler(labels, index)
 
     return make
 
@@ -45,27 +49,33 @@ def same(found, expected):
 
 def test_each_thread_has_images_of_its_own_and_they_are_those_of_one(two_threads):
     body, seen = bare_body(), []
-    found = in_threads(noting(seen), SETTINGS, body, INDEX % 3, INDEX)
+    found = in_threads(noting(seen), Sampler.of(SETTINGS, body), INDEX % 3, INDEX)
     assert sorted(seen) == [(10, 1, False), (11, 1, False)]
     same(found, run(SETTINGS, body, INDEX % 3, INDEX))
 
 
-@pytest.mark.parametrize("more", [{"full_every": 2, "null_every": 3}, {"denoise_by": "pull"}, {"order": "random"}])
+@pytest.mark.parametrize(
+    "more", [{"full_every": 2, "null_every": 3}, {"denoise_by": "pull"}, {"order": "random"}, EVENED]
+)
 def test_so_with_any_option(two_threads, more):
     body, settings = bare_body(), replace(SETTINGS, steps=7, **more)
-    same(in_threads(run, settings, body, INDEX % 3, INDEX), run(settings, body, INDEX % 3, INDEX))
+    same(
+        in_threads(Sampler.__call__, Sampler.of(settings, body), INDEX % 3, INDEX),
+        run(settings, body, INDEX % 3, INDEX),
+    )
 
 
 def test_so_with_real_contexts(two_threads):
     body, make = bare_body(), injecting(torch.randn(41, 16, 4, generator=torch.Generator().manual_seed(0)))
-    same(in_threads(make, SETTINGS, body, INDEX % 3, INDEX), make(SETTINGS, body, INDEX % 3, INDEX))
+    sampler = Sampler.of(SETTINGS, body)
+    same(in_threads(make, sampler, INDEX % 3, INDEX), make(sampler, INDEX % 3, INDEX))
 
 
 def test_so_with_a_learned_order_and_stdout_is_left_alone(two_threads, capsys):
     body, before = load_body("fashion"), sys.stdout
     settings = Settings("learned_fast", 2, 2, 2.0, head="fashion-nonaligned")
     for _ in range(3):
-        found = in_threads(run, settings, body, INDEX % 10, INDEX)
+        found = in_threads(Sampler.__call__, Sampler.of(settings, body), INDEX % 10, INDEX)
         assert sys.stdout is before
     same(found, run(settings, body, INDEX % 10, INDEX))
 
@@ -92,12 +102,11 @@ def test_most_threads_are_kept_busy(monkeypatch):
     [
         (SETTINGS, 15),
         (Settings("random", 4, 3, 2.0, rng="official"), 21),
-        (replace(SETTINGS, cfg_schedule="equalized"), 21),
     ],
 )
-def test_few_images_the_published_stream_and_equalized_guidance_stay_in_one(two_threads, settings, images):
+def test_few_images_and_the_published_stream_stay_in_one(two_threads, settings, images):
     seen, index = [], torch.arange(images)
-    in_threads(noting(seen), settings, bare_body(), index % 3, index)
+    in_threads(noting(seen), Sampler.of(settings, bare_body()), index % 3, index)
     assert seen == [(images, 2, True)]
 
 
@@ -105,11 +114,11 @@ def endless(fails=lambda index: False, ended=None):
     """Samples for a minute or two, unless stopped; those of whom `fails` fail as soon as both are at it."""
     both = threading.Barrier(2, timeout=60)
 
-    def make(settings, body, labels, index):
+    def make(sampler, labels, index):
         both.wait()
         if fails(index.tolist()):
             raise ValueError("no images today")
-        passes = body.passes()
+        passes = sampler.body.passes()
         try:
             for _ in range(20_000):
                 passes(torch.zeros(1, 16, 4), torch.ones(1, 16, dtype=torch.bool), labels[:1])
@@ -126,7 +135,7 @@ def endless(fails=lambda index: False, ended=None):
 def test_what_fails_in_one_is_raised_and_stops_the_others(two_threads, broken):
     ended = []
     with pytest.raises(ValueError, match="no images today"):
-        in_threads(endless(lambda index: broken in index, ended), SETTINGS, bare_body(), INDEX % 3, INDEX)
+        in_threads(endless(lambda index: broken in index, ended), Sampler.of(SETTINGS, bare_body()), INDEX % 3, INDEX)
     assert len(ended) == 1
 
 
@@ -138,5 +147,5 @@ def test_ctrl_c_stops_all(two_threads, monkeypatch):
 
     monkeypatch.setattr(Future, "exception", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        in_threads(endless(ended=ended), SETTINGS, bare_body(), INDEX % 3, INDEX)
+        in_threads(endless(ended=ended), Sampler.of(SETTINGS, bare_body()), INDEX % 3, INDEX)
     assert len(ended) == 2

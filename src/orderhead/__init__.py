@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from orderhead.orders.learned import learned
     from orderhead.orders.policy import POLICIES, Policy
     from orderhead.orders.state import DecodeState
-    from orderhead.sampling.sample import Samples, Settings, sample
+    from orderhead.sampling.sample import Samples, sample
+    from orderhead.sampling.settings import Settings
     from orderhead.sampling.trace import Trace
 
     __version__: str
@@ -36,7 +37,7 @@ _HOME = {
     "PartialVisClassifier": "oracles.classifier",
     "OrderHead": "orders.head", "load_head": "orders.head", "learned": "orders.learned",
     "POLICIES": "orders.policy", "Policy": "orders.policy", "DecodeState": "orders.state",
-    "sample": "sampling.sample", "Samples": "sampling.sample", "Settings": "sampling.sample",
+    "sample": "sampling.sample", "Samples": "sampling.sample", "Settings": "sampling.settings",
     "Trace": "sampling.trace",
 }  # fmt: skip
 _ROOMS = ("body", "core", "data", "metrics", "oracles", "orders", "report", "sampling", "studies", "training")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,10 @@ def _heads() -> Iterator[tuple[str, str]]:
 
     for name in shipped("heads"):
         config = read_json(root() / "heads" / name / "config.json")
-        yield name, f"OrderHead, {config['grid_h']} x {config['grid_w']} cells of width {config['z_width']}"
+        card = (root() / "heads" / name / "README.md").read_text(encoding="utf-8")
+        body = re.search(r"OrderHead on the body `([^`]+)`", card)
+        sizes = f"{config['grid_h']} x {config['grid_w']} cells of width {config['z_width']}"
+        yield name, f"OrderHead, {sizes}" + (f", trained on the body {body[1]}" if body else "")
 
 
 def _oracles() -> Iterator[tuple[str, str]]:

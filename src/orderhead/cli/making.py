@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from orderhead.console import number, wrote
 from orderhead.options import GroundOptions, SamplingOptions, parse_labels
+
+if TYPE_CHECKING:
+    from orderhead.sampling.settings import Settings
 
 
 def sample(
@@ -45,7 +49,7 @@ def sample(
     from orderhead.body.load import load_body, with_tokenizer
     from orderhead.core.device import default_device
     from orderhead.sampling.export import progress, writer
-    from orderhead.sampling.sample import Settings
+    from orderhead.sampling.settings import Settings
 
     write = writer(out)
     if n < 1:
@@ -60,7 +64,19 @@ def sample(
     labels_N = torch.tensor([numbers[i % len(numbers)] for i in range(n)], device=model.device)
     with progress(settings, model, n) as seen:
         write(settings, seen, labels_N)
+    print(_told(settings, n, model.grid.L))
     wrote(out)
+
+
+def _told(settings: Settings, images: int, cells: int) -> str:
+    """With what was sampled, presets and all."""
+    counts = settings.counts(cells)
+    sizes = f" of {', '.join(map(str, counts))} cells" if isinstance(settings.schedule, Sequence) else ""
+    guidance = "none" if settings.cfg_scale == 1 else f"{settings.cfg_scale:g} ({settings.cfg_schedule})"
+    return (
+        f"{images} images: {settings.order}, {len(counts)} steps{sizes}, {settings.denoise_steps} denoising steps "
+        f"({settings.solver}), guidance {guidance}, seed {settings.seed}"
+    )
 
 
 def import_(checkpoint: Positional[Annotated[str, arg(metavar="CHECKPOINT")]], *, out: str, ema: bool = True) -> None:

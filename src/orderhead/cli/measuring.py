@@ -38,11 +38,11 @@ def demo(
 
     Args:
         out: Folder for results.jsonl, traces and report.html.
-        orders: Names from `orderhead list orders`.
+        orders: Names from `orderhead list orders`, or names combined (`orderhead list combinators`). By default ten of them and two of the head that ships; random is always among them.
         images: Images an order, 100 where this is left out.
         steps: Unmasking steps, 16 where this is left out.
         seed: Every order starts from this seed's noise.
-    """
+    """  # noqa: E501
     from orderhead.studies.compare import DEMO_ORDERS, LEARNED_ORDERS
 
     options = SamplingOptions(steps=steps, seed=seed)
@@ -72,7 +72,7 @@ def compare(
 
     Args:
         body: A shipped name, a folder (from `orderhead import` or `train`), or a hub id.
-        orders: Names from `orderhead list orders`.
+        orders: Names from `orderhead list orders`, or names combined (`orderhead list combinators`). By default those of `demo`, but for the head's; random is always among them.
         images: Images an order, 100 where this is left out.
         tokenizer: What turns tokens into images: a name, a folder, or a hub id; auto is the body's.
         out: Folder for results.jsonl, traces and report.html.

@@ -1,8 +1,10 @@
-"""Rows of words and numbers as text that is read in a terminal."""
+"""Words and numbers as text that is read in a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -18,6 +20,17 @@ def aligned(rows: Sequence[dict[str, Any]]) -> str:
     cells = [[c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]
              for line in table]  # fmt: skip
     return "\n".join("  ".join(line).rstrip() for line in cells)
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:
+    """What differs, in words: `images was 5, not 6; ...`; empty where nothing does."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    said = [f"{name} was {_short(before.get(name))}, not {_short(now.get(name))}" for name in names[:most]]
+    return "; ".join([*said, *(["..."] if len(names) > most else [])])
+
+
+def _short(value: Any) -> str:
+    return textwrap.shorten(json.dumps(value), 60, placeholder=" ...")
 
 
 def _shown(value: Any) -> str:

@@ -23,9 +23,9 @@ from orderhead.body.mar import MAR
 from orderhead.core.rng import Paired, Randomness
 from orderhead.orders.spatial import random
 from orderhead.orders.state import DecodeState
-from orderhead.sampling.sample import EXACT, Settings
 from orderhead.sampling.sampler import decode, given_draw, plain
 from orderhead.sampling.schedule import rescore_steps
+from orderhead.sampling.settings import EXACT, Settings
 
 LEVELS = 32  # timesteps a cell, at most
 NOBODY = 2**32 - 1  # the number of a cell that no image has

@@ -29,7 +29,8 @@ from orderhead.core.grid import Grid
 from orderhead.data.latents import fingerprint
 from orderhead.orders.learned import Learned
 from orderhead.sampling.frames import reveal_frames
-from orderhead.sampling.sample import Samples, Settings, passes_of, run
+from orderhead.sampling.sample import Sampler, Samples, pilot_passes
+from orderhead.sampling.settings import Settings
 from orderhead.sampling.threads import in_threads, shares_of
 
 BATCH = 16
@@ -42,8 +43,9 @@ def batches(settings: Settings, body: MAR, labels_N: Tensor, start: int = 0, bat
 
     `rng="official"` is one stream of numbers over one batch, so there all images come at once.
     """
+    sampler = Sampler.of(settings, body)
     for index_B in _numbers(settings, start, len(labels_N), batch):
-        yield in_threads(run, settings, body, labels_N[index_B.to(labels_N.device)], index_B)
+        yield in_threads(Sampler.__call__, sampler, labels_N[index_B.to(labels_N.device)], index_B)
 
 
 def _numbers(settings: Settings, start: int, stop: int, batch: int = BATCH) -> list[Tensor]:
@@ -166,5 +168,6 @@ def _continues(record: dict[str, Any], found: dict[str, Any]) -> bool:
 def progress(settings: Settings, body: MAR, n: int) -> Iterator[MAR]:
     """A bar for what takes more than two seconds: it counts the passes of the body that it gives."""
     parts = sum(shares_of(settings, body, len(index_B)) for index_B in _numbers(settings, 0, n))
-    with tqdm(total=parts * passes_of(settings, body), desc="sampling", unit="step", delay=2, leave=False) as bar:
+    passes = pilot_passes(settings) + parts * len(settings.counts(body.grid.L))
+    with tqdm(total=passes, desc="sampling", unit="step", delay=2, leave=False) as bar:
         yield watched(body, bar.update)

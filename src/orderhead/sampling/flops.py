@@ -16,8 +16,8 @@ from orderhead.body.diffloss import TimestepEmbedder
 from orderhead.body.diffusion import respaced
 from orderhead.body.mar import MARConfig
 from orderhead.sampling.allocation import by_rank
-from orderhead.sampling.sample import Settings
 from orderhead.sampling.schedule import denoise_counts
+from orderhead.sampling.settings import Settings
 
 
 def sampled(config: MARConfig, settings: Settings, images: int = 1) -> int:

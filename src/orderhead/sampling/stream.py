@@ -16,7 +16,8 @@ from orderhead.body.mar import MAR
 from orderhead.core import dist
 from orderhead.core.arrays import read_arrays
 from orderhead.core.files import replacing
-from orderhead.sampling.sample import Samples, Settings, run
+from orderhead.sampling.sample import Sampler, Samples
+from orderhead.sampling.settings import Settings
 from orderhead.sampling.threads import Make, in_threads
 from orderhead.sampling.trace import Trace
 
@@ -34,7 +35,13 @@ def _chunk_path(folder: Path, first: int) -> Path:
 
 
 def write(
-    settings: Settings, body: MAR, n: int, folder: str | Path, chunk: int = CHUNK, title: str = "", make: Make = run
+    settings: Settings,
+    body: MAR,
+    n: int,
+    folder: str | Path,
+    chunk: int = CHUNK,
+    title: str = "",
+    make: Make = Sampler.__call__,
 ) -> None:
     """Sample this process's share of images 0 .. n - 1 into `folder`, skipping chunks that are there already.
 
@@ -48,10 +55,13 @@ def write(
         raise ValueError(f"rng official gives one batch its noise, so at most {chunk} images, not {n}; take paired")
     folder = Path(folder)
     missing = [f for f in dist.share(range(0, n, chunk)) if not _chunk_path(folder, f).exists()]
+    if not missing:
+        return
+    sampler = Sampler.of(settings, body)
     for first in tqdm(missing, desc=title or folder.name, unit="chunk", delay=2, leave=False):
         index = torch.arange(first, min(first + chunk, n))
         started = time.perf_counter()
-        samples = in_threads(make, settings, body, labels_of(index, body.config.classes).to(body.device), index)
+        samples = in_threads(make, sampler, labels_of(index, body.config.classes).to(body.device), index)
         seconds = time.perf_counter() - started
         with replacing(_chunk_path(folder, first)) as temporary:
             trace = samples.trace

@@ -32,7 +32,7 @@ from orderhead.orders.head import load_head
 from orderhead.orders.learned import LEARNED
 from orderhead.orders.policy import Given
 from orderhead.sampling import stream
-from orderhead.sampling.sample import Samples
+from orderhead.sampling.sample import Sampler, Samples
 from orderhead.studies.agreement import INPUTS, Evidence, correlations
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
 from orderhead.studies.injection import image_errors, step_errors
@@ -168,7 +168,7 @@ class Ablations:
     def samples(self, name: str, injected: bool) -> Samples:
         """An order's images with its own or with real tokens as context, sampled where they are not there yet."""
         run, folder = self.run, self.run.out / "samples" / (f"{name}, injected" if injected else name)
-        make = injecting(self.real_NLC) if injected else stream.run
+        make = injecting(self.real_NLC) if injected else Sampler.__call__
         stream.write(run.arms[name].settings, run.body, run.images, folder, title=folder.name, make=make)
         return stream.read(folder, run.images, run.body.config.tokenizer)[0]
 

@@ -25,7 +25,7 @@ from orderhead.orders.learned import learned
 from orderhead.orders.policy import Policy
 from orderhead.orders.state import DecodeState
 from orderhead.sampling import flops
-from orderhead.sampling.sample import Settings
+from orderhead.sampling.settings import Settings
 from orderhead.sampling.stream import labels_of
 from orderhead.studies import reference
 from orderhead.studies.memory import peak

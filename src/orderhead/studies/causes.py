@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from orderhead.orders.learned import LEARNED
 from orderhead.orders.policy import Shifted
 from orderhead.orders.spatial import SCHEDULE_OF
-from orderhead.sampling.sample import Settings
+from orderhead.sampling.settings import Settings
 
 Switch = Callable[[Settings], Settings]
 

@@ -27,7 +27,7 @@ from orderhead.core.results import Result
 from orderhead.data.latents import fingerprint
 from orderhead.orders.learned import Learned
 from orderhead.sampling import stream
-from orderhead.sampling.sample import Settings
+from orderhead.sampling.settings import Settings
 from orderhead.studies import folders
 from orderhead.studies.rows import SHOWN_IMAGES, Row
 from orderhead.studies.told import Told
@@ -151,7 +151,7 @@ def compare(
     """Sample `images` images under each order, measure them against random, and write all but the page into `out`.
 
     `judging` names what they are measured by (fields of `studies.worlds.Sources`), where that is not what ships for
-    the body's tokenizer; `tokenizer` replaces the body's. `settings` are fields of `sampling.sample.Settings`. The
+    the body's tokenizer; `tokenizer` replaces the body's. `settings` are fields of `sampling.settings.Settings`. The
     baseline is always among the orders. Run again in the same folder, it goes on where it stopped. ValueError for an
     unknown name, a setting out of range or a source that does not fit, and where `out` holds a run with other settings.
     """

@@ -36,7 +36,8 @@ from orderhead.metrics.tokens import token_distance
 from orderhead.sampling import stream
 from orderhead.sampling.bits import image_bits, undrawn
 from orderhead.sampling.export import to_uint8
-from orderhead.sampling.sample import Samples, Settings
+from orderhead.sampling.sample import Sampler, Samples
+from orderhead.sampling.settings import Settings
 from orderhead.studies.causes import ARMS, BITS, DISTANCE, TOKENS, Arm, Cause, arms_of, left_out, possible
 from orderhead.studies.compare import common_protocol, head_identity
 from orderhead.studies.folders import claim
@@ -228,7 +229,7 @@ def _seen(run: Diagnosis, order: str, name: str, jury: Jury) -> Judged:
 def _sampled(run: Diagnosis, order: str, name: str) -> Samples:
     """An arm's images, sampled where they are not there yet."""
     arm, where = ARMS[name], run.out / "samples" / run.folder(order, name)
-    make = injecting(run.real_NLC) if arm.real else stream.run
+    make = injecting(run.real_NLC) if arm.real else Sampler.__call__
     stream.write(run.settings(order, arm), run.body, run.images, where, title=name, make=make)
     return stream.read(where, run.images, run.body.config.tokenizer)[0]
 

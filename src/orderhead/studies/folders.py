@@ -9,6 +9,7 @@ from typing import Any
 
 from orderhead.core import dist
 from orderhead.core.files import read_json, write_json
+from orderhead.core.text import changes
 
 
 def claim(out: Path, now: dict[str, Any], rows: str, also: Sequence[str] = ()) -> None:
@@ -19,8 +20,9 @@ def claim(out: Path, now: dict[str, Any], rows: str, also: Sequence[str] = ()) -
     """
     path, now = out / "run.json", json.loads(json.dumps(now))  # as it will be read back: tuples are lists
     found = read_json(path) if path.exists() else {}
-    if path.exists() and any(found.get(key) != now[key] for key in ("study", "protocol")):
-        raise ValueError(f"{out} holds a run with other settings; choose another --out, or remove it")
+    before, wanted = ({"study": one.get("study"), **(one.get("protocol") or {})} for one in (found, now))
+    if path.exists() and (said := changes(before, wanted)):
+        raise ValueError(f"{out} holds a run with other settings ({said}); choose another --out, or remove it")
     for name, identity in found.get(rows, {}).items():
         if name in now[rows] and _moved(identity) != _moved(now[rows][name]):
             raise ValueError(f"{out} holds {name} with another head or body; choose another --out, or remove it")

@@ -21,7 +21,7 @@ from orderhead.core import dist, results
 from orderhead.core.files import copy_missing, write_json, write_text
 from orderhead.core.names import lookup
 from orderhead.orders.spatial import SCHEDULE_OF
-from orderhead.sampling.sample import Settings
+from orderhead.sampling.settings import Settings
 from orderhead.studies import gaps
 from orderhead.studies.compare import BASELINE, Arm, Comparison, claim, execute
 from orderhead.studies.gaps import DOCUMENT, gather, read, reported, table

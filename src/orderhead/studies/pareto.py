@@ -37,7 +37,7 @@ from orderhead.metrics.statistic import Statistic
 from orderhead.sampling import flops
 from orderhead.sampling.information import informed
 from orderhead.sampling.presets import filled
-from orderhead.sampling.sample import EXACT, Settings
+from orderhead.sampling.settings import EXACT, Settings
 from orderhead.studies.beside import Difference, differences
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
 from orderhead.studies.information import curves

@@ -33,7 +33,7 @@ class Plan:
 
     `out` receives everything; models that another run of the study has trained are taken from its folder `models`.
     `only` names rows; `images` is their number a row; `judging` are fields of `studies.worlds.Sources`, `settings`
-    those of `sampling.sample.Settings`. The seed among the settings is the training's too.
+    those of `sampling.settings.Settings`. The seed among the settings is the training's too.
     """
 
     out: Path

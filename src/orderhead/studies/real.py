@@ -20,7 +20,6 @@ from orderhead.core.device import default_device
 from orderhead.data.latents import fingerprint
 from orderhead.metrics.judge import BATCH
 from orderhead.sampling import stream
-from orderhead.sampling.sample import inject
 from orderhead.sampling.threads import Make
 from orderhead.studies.worlds import World, in_turn
 
@@ -61,4 +60,4 @@ def check_real(world: World, images: int) -> None:
 
 def injecting(real_NLC: Tensor) -> Make:
     """Sampling in which image i's cells are replaced by the i-th real tokens once they are drawn."""
-    return lambda settings, body, labels, index: inject(settings, body, labels, index, real_NLC[index])
+    return lambda sampler, labels, index: sampler.injected(labels, index, real_NLC[index])

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from orderhead.body.mar import MAR
-from orderhead.sampling.sample import Settings
+from orderhead.sampling.settings import Settings
 
 PACKAGES = ("models", "diffusion")
 FILES = ("models/mar.py", "models/diffloss.py", "diffusion/__init__.py")

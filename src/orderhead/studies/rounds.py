@@ -10,7 +10,7 @@ from types import MappingProxyType
 from orderhead.body.load import load_body
 from orderhead.core.names import lookup
 from orderhead.sampling.presets import filled
-from orderhead.sampling.sample import Settings
+from orderhead.sampling.settings import Settings
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
 from orderhead.studies.plan import SCALES, Plan
 from orderhead.studies.worlds import LEAST_IMAGES, World

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from orderhead.body.mar import MAR
-from orderhead.body.watched import watched
 from orderhead.core.together import Check, together
 from orderhead.sampling import stream
-from orderhead.sampling.sample import Settings, run
+from orderhead.sampling.sample import Sampler
+from orderhead.sampling.settings import Settings
 
 Pause = Callable[[], None]
 """A run calls it at the start of each unmasking step: the other runs go first."""
@@ -90,10 +90,10 @@ def sampled(settings: Settings, body: MAR, images: int, pause: Pause, batches: i
     In several batches, one after the other, a turn is as many steps: as much work as a step of all images.
     """
     found, passes = [], count()
-    seen = watched(body, lambda: None if next(passes) % batches else pause())
+    sampler = Sampler.of(settings, body).watched(lambda: None if next(passes) % batches else pause())
     for index in torch.arange(images).tensor_split(batches):
         labels = stream.labels_of(index, body.config.classes).to(body.device)
-        found.append(run(settings, seen, labels, index).tokens_BLC)
+        found.append(sampler(labels, index).tokens_BLC)
     return torch.cat(found)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -27,6 +26,7 @@ from orderhead.core.checkpoint import load_tensors, save_tensors
 from orderhead.core.device import default_device, tensor_cores
 from orderhead.core.files import write_text
 from orderhead.core.rng import torch_generator
+from orderhead.core.text import changes
 from orderhead.data.loader import batch_indices
 
 
@@ -113,15 +113,8 @@ def identity_of(config: LoopConfig, about: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path) -> None:
     """ValueError names what the run in `where` has other than wanted."""
-    old, new = ({(part, k): v for part in wanted for k, v in one.get(part, {}).items()} for one in (found, wanted))
-    names = dict.fromkeys(k for k in (*old, *new) if old.get(k) != new.get(k))
-    changes = [f"{name[1]} was {_short(old.get(name))}, not {_short(new.get(name))}" for name in names]
-    if changes:
-        raise ValueError(f"{where} is of a run with other settings ({'; '.join(changes[:3])}); choose another --out")
-
-
-def _short(value: object) -> str:
-    return textwrap.shorten(json.dumps(value), 60, placeholder=" ...")
+    if said := "; ".join(filter(None, (changes(found.get(part, {}), wanted[part]) for part in wanted))):
+        raise ValueError(f"{where} is of a run with other settings ({said}); choose another --out")
 
 
 @dataclass

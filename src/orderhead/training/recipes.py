@@ -182,6 +182,7 @@ def run_recipe(
     if done.is_file():
         check_identity(read_json(done), identity, Path(out))
         return
+    Path(out).mkdir(parents=True, exist_ok=True)  # before hours of encoding
     n, loss, evaluation = recipe.task(config)
     every = [(max(60_000, config.images // 100), evaluation)] if evaluation else []
     every += [(config.images // watch[0], watch[1])] if watch else []
