@@ -130,7 +130,11 @@ def corrected(m: int) -> float:
 
 
 def larger(section: str, metric: str, a: str, b: str) -> Judge:
-    """Is a's figure above b's? The interval takes them as independent, which is too wide where both share random's."""
+    """Is a's figure above b's?
+
+    The interval takes them as independent, which is too wide where they go up and down together: rows of one run share
+    their images' noise, and differences to random share random's.
+    """
 
     def judge(book: Book) -> Finding:
         x, y = book.figure(section, a, metric), book.figure(section, b, metric)
