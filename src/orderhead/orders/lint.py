@@ -17,9 +17,7 @@ from orderhead.core.checks import within
 from orderhead.core.grid import Grid
 from orderhead.core.rng import generator
 from orderhead.orders.combine import SpatialOrder
-
-CFG_RANGE = (0.0, 100.0)
-"""Guidance scales that make sense: 0 is no class, 1 the class as the body draws it."""
+from orderhead.orders.guidance import CFG_RANGE, linear_guidance_T
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,16 +116,6 @@ def step_entropy_bits(step_NL: np.ndarray) -> float:
     count_TL = np.stack([(step_NL == t).sum(0) for t in range(step_NL.max() + 1)])
     agree, possible = int((count_TL * (count_TL - 1) // 2).sum()), N * (N - 1) // 2 * L
     return float(np.log2(possible / max(agree, 1)))
-
-
-def linear_guidance_T(counts: Sequence[int], cells: int, cfg_scale: float) -> np.ndarray:
-    """1 + (cfg - 1)(L - masked after step t) / L for each step, float64 (T,): MAR's sampler, following Muse.
-
-    As published, at least one cell counts as masked, after the last step too: no cell gets the whole of `cfg_scale`.
-    `counts` sum to less than `cells` where some cells are known from the start.
-    """
-    masked_after = np.maximum(sum(counts) - np.cumsum(counts), 1)
-    return 1 + (cfg_scale - 1) * (cells - masked_after) / cells
 
 
 def _spread_of_means(values_NL: np.ndarray) -> float:

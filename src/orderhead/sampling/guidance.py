@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orderhead.orders.lint import linear_guidance_T
+from orderhead.orders.guidance import linear_guidance_T
 from orderhead.orders.state import DecodeState
 
 Guidance = Callable[[DecodeState, Tensor], Tensor]

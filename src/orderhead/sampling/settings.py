@@ -14,8 +14,8 @@ from orderhead.body.mar import MAR
 from orderhead.core.checks import whole, within
 from orderhead.core.names import lookup, unknown
 from orderhead.core.rng import Official, Paired, Randomness, check_seed
+from orderhead.orders.guidance import CFG_RANGE
 from orderhead.orders.learned import LEARNED, Learned, learned_by
-from orderhead.orders.lint import CFG_RANGE
 from orderhead.orders.policy import POLICIES, Policy, Spatial
 from orderhead.orders.spatial import SCHEDULE_OF
 from orderhead.orders.written import spatial_order
