@@ -108,7 +108,7 @@ def images_identity(images: str, body: MARConfig) -> dict[str, Any]:
     ValueError as for `image_tokens`.
     """
     tokenizer = _tokenizer(body)
-    which = images if images in IMAGES else _folder(images, tokenizer).identity
+    which = images if images in IMAGES else _folder(images, body, tokenizer).identity
     return {"train_images": which, "tokenizer_weights": fingerprint(tokenizer)}
 
 
@@ -134,19 +134,19 @@ def _tokenizer(body: MARConfig) -> KLTokenizer:
     return tokenizer
 
 
-def _folder(images: str, tokenizer: KLTokenizer) -> ImageFolder:
+def _folder(images: str, body: MARConfig, tokenizer: KLTokenizer) -> ImageFolder:
     if "/" not in images and not Path(images).is_dir():
         raise ValueError(f"{unknown('data set', images, IMAGES)}; or give a folder with one subfolder a class")
     folder = read_folder(images, tokenizer.config.image_channels, tokenizer.config.image_size)
     if folder.labels_M is None:
         raise ValueError(f"{images} is flat, so nobody knows its classes; training takes one subfolder a class")
+    _check_classes(images, folder.labels_M, body)
     return folder
 
 
 def _folder_tokens(images: str, body: MARConfig, tokenizer: KLTokenizer) -> tuple[Tokens, Tensor]:
-    folder = _folder(images, tokenizer)
+    folder = _folder(images, body, tokenizer)
     assert folder.labels_M is not None
-    _check_classes(images, folder.labels_M, body)
     device = default_device()
     network = deepcopy(tokenizer).to(device)  # the loaded one stays where it is
     cells = (body.grid.L, body.channels)
