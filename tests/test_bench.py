@@ -248,6 +248,8 @@ WRONG = {
     "savings": ["--modes", "full-2", "--reference", "mar", "--size", "tiny"],
     "apart": ["--modes", "apart", "--batch", "9", "--size", "tiny"],
     "threads": ["--threads", "0"], "nothing": ["--modes", "none"], "steps": ["--steps", "65", "--size", "tiny"],
+    "batch": ["--batch", "0", "--size", "tiny"], "pareto's": ["--images", "9", "--size", "tiny"],
+    "judges": ["--features", "inception", "--size", "tiny"],
 }  # fmt: skip
 
 

@@ -123,8 +123,10 @@ def test_a_damaged_record_is_no_chart(record, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--seeds", "3"], ["--images", "1"], ["--body", "nobody"], ["--size", "tiny"], ["--brief"]]
-)
+    "wrong",
+    [["--seeds", "3"], ["--images", "1"], ["--body", "nobody"], ["--size", "tiny"], ["--brief"], ["--steps", "8"],
+     ["--denoise-steps", "10"], ["--batch", "2"], ["--dtype", "bfloat16"], ["--rounds", "1"]],
+)  # fmt: skip
 def test_what_cannot_be_measured_is_told_in_one_line(wrong, tmp_path, capsys):
     assert main(["bench", "--pareto", *wrong, "--out", str(tmp_path / "out")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

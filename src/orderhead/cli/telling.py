@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -119,6 +121,7 @@ def bench(
         out: Folder for what --pareto measures and its page.
         json: Print JSON instead of a table.
     """
+    _refuse_idle(pareto, locals())
     import torch
 
     from orderhead.studies.bench import ASKINGS, Setting, measure
@@ -127,10 +130,6 @@ def bench(
         raise ValueError(f"threads is at least 1, got {threads}")
     torch.set_num_threads(threads)
     if pareto:
-        timing = {"size": size != "base", "modes": modes != "heads", "reference": reference != "none"}
-        timing |= {"brief": brief, "json": json}
-        for option in (name for name, given in timing.items() if given):
-            raise ValueError(f"--{option} is of timing and changes nothing with --pareto; leave one of them out")
         from orderhead.report import build
         from orderhead.studies import pareto as quality
 
@@ -141,6 +140,20 @@ def bench(
     trained, checkout = ("" if given == "none" else given for given in (body, reference))
     setting = Setting(size, trained, steps, denoise_steps, batch, dtype=dtype)
     show(measure(setting, rounds, asked, checkout, brief), json)
+
+
+TIMING = ("size", "modes", "reference", "steps", "denoise_steps", "batch", "dtype", "rounds", "brief", "json")
+QUALITY = ("images", "seeds", "judging", "out")
+"""Options of `bench` without and with --pareto; the rest are of both."""
+
+
+def _refuse_idle(pareto: bool, given: Mapping[str, object]) -> None:
+    """ValueError for an option that would be ignored."""
+    usual = {name: parameter.default for name, parameter in inspect.signature(bench).parameters.items()}
+    for name in (name for name in (TIMING if pareto else QUALITY) if given[name] != usual[name]):
+        option = "--real, --features or --weights" if name == "judging" else f"--{name.replace('_', '-')}"
+        told = "is of timing and changes nothing with" if pareto else "changes nothing without"
+        raise ValueError(f"{option} {told} --pareto; leave one of them out")
 
 
 def report(folder: Positional[Annotated[str, arg(metavar="DIR")]]) -> None:
