@@ -31,9 +31,9 @@ TIMES, BYTES, CUDA_ROWS = 3, 24 * 2**20, 64
 def rows_ahead(width: int, depth: int, rows: int, images: int, device: str) -> int:
     """How many rows of modulations are computed at once: a product of more rows takes less time for each.
 
-    As many as a quarter of the width, or three timesteps of the rows that there are; for each image at most that
-    quarter and 24 MB, which is what a pass of the body holds, for three images at most. On CUDA 64, since graphs are
-    recorded with them.
+    An image may hold `few` of them: a quarter of the width, or what fits 24 MB, which is what a pass of the body holds.
+    So few are computed, or three timesteps of the `rows` that there are, within what up to three images may hold. On
+    CUDA 64, since graphs are recorded with them.
     """
     if device == "cuda":
         return CUDA_ROWS

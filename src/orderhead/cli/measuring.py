@@ -133,7 +133,7 @@ def study(
         orderhead study all --scale smoke --out out/all
 
     Args:
-        name: A section from `orderhead list studies`, or all.
+        name: A section from `orderhead list studies` without a command of its own, or all.
         scale: Seconds, an hour or two on two cores, or the document's own.
         only: Rows of the section; sections of all.
         images: Images a row.
