@@ -110,9 +110,11 @@ def test_sample_says_with_what(body: str, tmp_path: Path, capsys: pytest.Capture
     argv = ["sample", "--body", body, "-n", "2", "--out", str(tmp_path / "s.png")]
     first = "raster, 4 steps, 2 denoising steps (ancestral), guidance 2 (linear), seed 7"
     second = "random, 3 steps of 1, 5, 10 cells, 3:2 denoising steps (ancestral), guidance none, seed 0"
+    third = "random, 16 steps, 2 denoising steps (ancestral), guidance none, seed 0"
     for more, says in (
         ([*FAST, "--order", "raster", "--seed", "7"], first),
         (["--schedule", "1,5,10", "--denoise-steps", "3:2", "--cfg", "1"], second),
+        (["--schedule", "one_by_one", "--denoise-steps", "2", "--cfg", "1"], third),
     ):
         assert main([*argv, *more]) == 0
         assert capsys.readouterr().out == f"2 images: {says}\nwrote {tmp_path}/s.png\n"

@@ -418,6 +418,15 @@ def test_known_tokens_may_be_of_any_precision(body, dtype):
     assert torch.equal(found, exact)
 
 
+def test_an_inpainting_of_run_is_checked_as_sample_s(body):
+    settings, index = Settings(**CHEAP), torch.arange(2)
+    mask_L = torch.arange(15) >= 7
+    whole = run(settings, body, index, index, (torch.zeros(2, 15, 4), mask_L.expand(2, -1)))
+    assert torch.equal(run(settings, body, index, index, (torch.zeros(15, 4), mask_L)).tokens_BLC, whole.tokens_BLC)
+    with pytest.raises(ValueError, match="the same number"):
+        run(settings, body, index, index, (torch.zeros(2, 15, 4), torch.stack([mask_L, mask_L.roll(1) | mask_L])))
+
+
 def test_what_a_policy_says_is_kept_whenever_it_is_asked(body):
     """It may give the same tensor again, or write its next answer into it."""
     fixed, counted = torch.randn(2, 15), torch.zeros(2, 15)

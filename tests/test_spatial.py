@@ -65,6 +65,7 @@ def test_what_is_written_is_what_the_combinators_make(text):
         ("shift(0.5)", "this is no order: '0.5'"),
         ("shift(order=raster)", r"shift\(order\) is how"),
         ("().__class__", "this is no order"),
+        ("shift(ar_raster)", "ar_raster is no part of a combination"),
     ],
 )
 def test_what_is_no_order_is_told(text, says):

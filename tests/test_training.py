@@ -16,7 +16,7 @@ from torch import nn
 
 from orderhead.body import MAR, SIZES
 from orderhead.body.diffusion import TIMESTEPS, Diffusion, loss_terms
-from orderhead.core.checkpoint import load_tensors
+from orderhead.core.checkpoint import load_tensors, save_tensors
 from orderhead.training import recipes
 from orderhead.training.loop import LoopConfig, TrainingDivergedError, check_identity, identity_of, train
 from orderhead.training.recipe import configure
@@ -290,6 +290,25 @@ def test_what_is_trained_already_is_passed_over_and_nothing_in_its_folder_change
     with pytest.raises(ValueError, match="images was 24, not 32"):
         recipes.run_recipe("fashion-metric", "smoke", out, few | {"images": "32"})
     assert written() == before
+
+
+def test_a_finished_run_is_its_recipe_s_and_has_its_model(world):
+    out, few = world / "out", {"batch": "8", "images": "16"}
+    recipes.run_recipe("scratch_plain", "smoke", out, few)
+    with pytest.raises(ValueError, match='name was "scratch_plain", not "scratch_plain_large"'):
+        recipes.run_recipe("scratch_plain_large", "smoke", out, few)
+    before = load_tensors(out / "model.safetensors")
+    (out / "model.safetensors").unlink()
+    recipes.run_recipe("scratch_plain", "smoke", out, few)
+    assert all(torch.equal(before[k], v) for k, v in load_tensors(out / "model.safetensors").items())
+
+
+def test_a_checkpoint_of_an_earlier_version_is_told(tmp_path):
+    train(_model(), _loss, 50, dataclasses.replace(CONFIG, images=8), tmp_path, device=CPU)
+    last = tmp_path / "last.safetensors"
+    save_tensors(last, load_tensors(last), {"step": "1", "seconds": "1.0", "config": json.dumps({"images": 8})})
+    with pytest.raises(ValueError, match="of an earlier version"):
+        train(_model(), _loss, 50, dataclasses.replace(CONFIG, images=8), tmp_path, device=CPU)
 
 
 def test_fields_are_overridden_by_name_and_checked():

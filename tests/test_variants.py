@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import ttest_rel
+from worlds import fashion_body
 
 from orderhead import cli
+from orderhead.body.load import load_body
+from orderhead.core.checkpoint import save_model
 from orderhead.core.results import Result, append
-from orderhead.studies import NAMES, POOLS, STUDIES, beside, rounds, seeds
+from orderhead.studies import NAMES, POOLS, STUDIES, beside, seeds
 from orderhead.studies import variants as section3
 from orderhead.studies.plan import Plan
+from orderhead.training import recipes
 from orderhead.training.variants import VARIANTS
 
 
@@ -29,12 +33,12 @@ def test_a_study_goes_on_row_by_row(tmp_path, ground, monkeypatch):
     head = next(r["protocol"] for r in first if r["row"] == "oracle_aligned-fast")
     assert head["asked"] == "fast"
     assert len(head["head_weights"]) == 16
-    trained = []
-    train = rounds.run_recipe
-    monkeypatch.setattr(rounds, "run_recipe", lambda name, *a, **k: trained.append(name) or train(name, *a, **k))
+    trained, train = [], recipes.train
+    monkeypatch.setattr(recipes, "train", lambda *a, **k: trained.append(a[4].name) or train(*a, **k))
     section3.variants(Plan(out, "smoke", ("oracle_aligned", "oracle_unfrozen", "v3_oracle_phase1b"), ground))
     later = _rows(out)
     assert later[: len(first)] == first
+    assert trained == ["oracle_unfrozen", "v3_oracle_phase1b"], "a row that is done is passed over"
     assert {r["row"] for r in later[len(first) :]} == {
         "oracle_unfrozen-fast", "oracle_unfrozen-semifast-8", "v3_oracle_phase1b-slow"
     }  # fmt: skip
@@ -134,6 +138,28 @@ def test_models_of_another_run_are_measured_under_other_guidance(tmp_path, groun
     assert linear[arm]["protocol"]["head_weights"] == equal[arm]["protocol"]["head_weights"]
     assert linear[arm]["value"] != equal[arm]["value"]
     assert equal[arm]["protocol"]["cfg_schedule"] == "equalized"
+
+
+def test_models_that_were_trained_otherwise_are_not_lent(tmp_path, ground):
+    """On another body of the same sizes, from another seed, at another scale; what is lent is only read."""
+    trained = Plan(tmp_path / "one", "smoke", ("oracle_aligned",), ground)
+    section3.variants(trained)
+    files = {path: path.stat().st_mtime_ns for path in (trained.out / "heads").rglob("*")}
+    again = replace(trained, out=tmp_path / "two", models=trained.out)
+    other = replace(ground, body=str(fashion_body(tmp_path / "other")))
+    body = load_body(other.body)
+    body.mask_token.data += 1
+    save_model(body, Path(other.body))
+    for says, plan in {
+        "body_weights was": replace(again, ground=other),
+        "seed was 0, not 1": again.seeded(1, alone=True),
+        "images was": replace(again, scale="mini"),
+    }.items():
+        with pytest.raises(ValueError, match=f"oracle_aligned is of a run with other settings .*{says}.*no --models"):
+            section3.variants(plan)
+    assert not (tmp_path / "two/samples").exists()
+    section3.variants(again)
+    assert {path: path.stat().st_mtime_ns for path in (trained.out / "heads").rglob("*")} == files
 
 
 def test_seeds_are_runs_of_their_own_from_training_on(tmp_path, ground):

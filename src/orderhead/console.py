@@ -83,7 +83,8 @@ def _call(command: functools.partial[None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, SafetensorError) as error:
-        return _say(_cannot(_as_os(error), command.keywords.get("out")))
+        out, folder = (command.keywords.get(name) for name in ("out", "folder"))
+        return _say(_cannot(_as_os(error), out or folder, "choose another --out" if out else ""))
     except ValueError as error:
         return _say(str(error))
 
@@ -174,14 +175,15 @@ def _as_os(error: OSError | SafetensorError) -> OSError:
     return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
 
 
-def _cannot(error: OSError, out: str | None) -> str:
-    """What the system refused, naming the output where that is what it was about."""
+def _cannot(error: OSError, out: str | None, instead: str) -> str:
+    """What the system refused, naming the output where that is what it was about, and what to do `instead`."""
     reason = _in_the_way(error, out) or (error.strerror or str(error) or type(error).__name__).lower()
     named = str(error.filename) if error.filename is not None else None
     if out is None or (named is not None and not _is_of(Path(named), Path(out))):
         return f"{named}: {reason}" if named else reason
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return f"cannot write {out}: {reason}; " + ("make room or " if full else "") + "choose another --out"
+    advice = " or ".join(filter(None, ["make room" if full else "", instead]))
+    return f"cannot write {out}: {reason}" + (f"; {advice}" if advice else "")
 
 
 def _is_of(path: Path, out: Path) -> bool:

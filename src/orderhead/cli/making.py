@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
@@ -71,7 +70,8 @@ def sample(
 def _told(settings: Settings, images: int, cells: int) -> str:
     """With what was sampled, presets and all."""
     counts = settings.counts(cells)
-    sizes = f" of {', '.join(map(str, counts))} cells" if isinstance(settings.schedule, Sequence) else ""
+    listed = not isinstance(settings.schedule, str | None)
+    sizes = f" of {', '.join(map(str, counts))} cells" if listed else ""
     guidance = "none" if settings.cfg_scale == 1 else f"{settings.cfg_scale:g} ({settings.cfg_schedule})"
     return (
         f"{images} images: {settings.order}, {len(counts)} steps{sizes}, {settings.denoise_steps} denoising steps "

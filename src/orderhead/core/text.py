@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -20,6 +21,11 @@ def aligned(rows: Sequence[dict[str, Any]]) -> str:
     cells = [[c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]
              for line in table]  # fmt: skip
     return "\n".join("  ".join(line).rstrip() for line in cells)
+
+
+def told_path(folder: Path) -> str:
+    """A folder in a command that is written down: as it was given, but nobody else has an absolute path."""
+    return folder.name if folder.is_absolute() else str(folder)
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:

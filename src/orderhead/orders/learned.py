@@ -32,7 +32,8 @@ class Learned:
     head: OrderHead
 
     def __call__(self, state: DecodeState) -> Tensor:
-        head = self.head.to(state.mask_BL.device)
+        device = state.mask_BL.device
+        head = self.head if self.head.registers.device == device else self.head.to(device)  # threads share it
         with torch.no_grad():
             return head(state.z_BLD.to(head.registers.dtype), labels_B=state.labels_B).float()
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from orderhead.core.names import lookup
 from orderhead.orders.combine import SpatialOrder, apart, blend, flip, perturb, reverse, shift, then
-from orderhead.orders.spatial import SPATIAL
+from orderhead.orders.spatial import SCHEDULE_OF, SPATIAL
 
 COMBINATORS: Mapping[str, Callable[..., SpatialOrder]] = {
     f.__name__: f for f in (apart, blend, flip, perturb, reverse, shift, then)
@@ -38,6 +38,11 @@ def spatial_order(text: str) -> SpatialOrder:
 
 def _order(node: ast.expr) -> SpatialOrder:
     if isinstance(node, ast.Name):
+        if node.id in SCHEDULE_OF:
+            raise ValueError(
+                f"{node.id} is no part of a combination, where its schedule {SCHEDULE_OF[node.id]} is lost"
+            )
+
         return lookup("order", node.id, SPATIAL)
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise ValueError(f"this is no order: {ast.unparse(node)!r}; orders are names, or combinations of them")

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 
 from orderhead.core.files import write_text
+from orderhead.core.text import told_path
 from orderhead.report import (
     cards,
     curves,
@@ -115,15 +116,14 @@ def command(report: Report, folder: Path) -> str:
     words += ["--body", report.body] if report.study != "demo" else []
     words += ["--orders", ",".join(r.order for r in report.rows), "--images", str(report.images)]
     heads = {r.head for r in report.rows if r.head} if report.study == "compare" else set()
-    words += [word for head in sorted(heads) for word in ("--head", head)]  # a comparison has one at most
+    words += ["--head", *heads] if len(heads) == 1 else []  # no single command has two
     allowed = ("steps", "seed") if report.study == "demo" else tuple(FLAGS)
     for name in allowed:
         value = report.protocol.get(name)
         if value is not None:
             words += [FLAGS[name], table.shown(value).replace(" ", "")]
     words += [word for name, value in report.given.items() for word in (f"--{name}", value)]
-    where = folder.name if folder.is_absolute() else str(folder)
-    return shlex.join([*words, "--out", where or "."])
+    return shlex.join([*words, "--out", told_path(folder)])
 
 
 def _equalized(report: Report, folder: Path) -> str:
@@ -141,7 +141,7 @@ def _evened(words: list[str], folder: Path) -> str:
     for option, value in {"--cfg-schedule": "equalized", "--out": "out/equalized"}.items():
         words[words.index(option) + 1] = value
     lends = (folder / "heads").is_dir() and "--models" not in words
-    return shlex.join([*words, *(["--models", folder.name] if lends else [])])
+    return shlex.join([*words, *(["--models", told_path(folder)] if lends else [])])
 
 
 def _protocol(report: Report, folder: Path) -> str:

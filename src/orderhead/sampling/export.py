@@ -148,7 +148,7 @@ def _write_folder(folder: Path, settings: Settings, body: MAR, labels_N: Tensor)
     write_json(file, record)
     while settings.rng != "official" and (folder / f"{done:05d}.png").is_file():
         done += 1
-    for samples in batches(settings, body, labels_N, done):
+    for samples in batches(settings, body, labels_N, done) if done < len(labels_N) else ():
         save_folder(samples, folder, done)
         done += len(samples.tokens_BLC)
 

@@ -74,7 +74,8 @@ def decode_tokens(tokens_BLC: Tensor, tokenizer: str, batch: int = 64) -> Tensor
 class Sampler:
     """A body under settings: everything of a run that is no image, found once for all of its batches.
 
-    `counts` are the cells of each step. On a CPU several threads may ask it at once.
+    `counts` are the cells of each step. On a CPU several threads may ask it at once. A body that is trained on in
+    between needs a new one.
     """
 
     settings: Settings
@@ -103,7 +104,8 @@ class Sampler:
         return replace(self, body=watched(self.body, seen))
 
     def __call__(self, labels_B: Tensor, index_B: Tensor, known: tuple[Tensor, Tensor] | None = None) -> Samples:
-        """One image for each label and number, in one batch; `known` as in `sample`."""
+        """One image for each label and number, in one batch; `known` as in `sample`, (B, L, C) and (B, L)."""
+        assert known is None or bool((known[1].sum(1) == sum(self.counts)).all()), "as many cells as the counts reveal"
         state = self._start(labels_B, index_B)
         return self._decoded(state if known is None else state.given(*known), self.draw)
 
@@ -236,14 +238,17 @@ def sample(
         order, **chosen, cfg_schedule=cfg_schedule, temperature=temperature, rescore=rescore, seed=seed, rng=rng,
         x0_bound=x0_bound, null_every=null_every, full_every=full_every, denoise_by=denoise_by,
     )  # fmt: skip
-    return run(settings, body, labels, index, known)
+    return Sampler.of(settings, body, cells)(labels, index, known)
 
 
 def run(
     settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, known: tuple[Tensor, Tensor] | None = None
 ) -> Samples:
     """`sample` with its settings in one object."""
-    return Sampler.of(settings, body, None if known is None else _cells(known))(labels_B, index_B, known)
+    if known is None:
+        return Sampler.of(settings, body)(labels_B, index_B)
+    known = _unknown(known, len(labels_B), body.grid.L, body.config.channels)
+    return Sampler.of(settings, body, _cells(known))(labels_B, index_B, known)
 
 
 def inject(settings: Settings, body: MAR, labels_B: Tensor, index_B: Tensor, real_BLC: Tensor) -> Samples:

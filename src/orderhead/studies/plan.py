@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from orderhead.core.text import told_path
 from orderhead.training.ground import Ground
 
 
@@ -56,10 +57,10 @@ class Plan:
         words += ["--only", ",".join(self.only)] if self.only else []
         words += ["--images", str(self.images)] if self.images else []
         words += ["--cfg-schedule", str(self.settings.get("cfg_schedule", "linear"))]
-        words += ["--models", str(self.models)] if self.models else []
+        words += ["--models", told_path(self.models)] if self.models else []
         given = {**self.judging, **(self.ground.identity if self.ground else {})}
         words += [w for k, v in given.items() for w in (f"--{'train-images' if k == 'images' else k}", v)]
-        return shlex.join([*words, "--out", self.out.name])
+        return shlex.join([*words, "--out", told_path(self.out)])
 
     @property
     def seed(self) -> int:

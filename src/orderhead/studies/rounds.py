@@ -8,15 +8,18 @@ from pathlib import Path
 from types import MappingProxyType
 
 from orderhead.body.load import load_body
+from orderhead.core.files import read_json
 from orderhead.core.names import lookup
+from orderhead.data.latents import fingerprint
 from orderhead.sampling.presets import filled
 from orderhead.sampling.settings import Settings
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
 from orderhead.studies.plan import SCALES, Plan
 from orderhead.studies.worlds import LEAST_IMAGES, World
 from orderhead.training.ground import ground_at, ground_body
-from orderhead.training.loop import Evaluation
-from orderhead.training.recipes import run_recipe
+from orderhead.training.heads import scales
+from orderhead.training.loop import Evaluation, LoopConfig, check_identity, identity_of
+from orderhead.training.recipes import TRAINED, run_recipe
 from orderhead.training.variants import HEAD_RECIPES
 
 
@@ -56,7 +59,8 @@ def train_and_measure(
 
     `arms` maps a run, a row and its folder to what is sampled (`arms_of`: one a mode); `watch` looks at rows by name.
     """
-    _check_trained(plan, rows)
+    for name in rows if plan.models else ():
+        trained(plan, name)  # before anything is sampled
     execute(run)
     for name in rows:
         folder = trained(plan, name, watch.get(name))
@@ -68,23 +72,29 @@ def train_and_measure(
 def trained(plan: Plan, name: str, watch: Watch | None = None) -> Path:
     """The folder of the row's head, which is trained there unless it is, and its teacher before it; what another run
     lends is only read."""
-    folder, teacher = plan.trained / "heads" / name, HEAD_RECIPES[name].teacher
+    folder, row = plan.trained / "heads" / name, HEAD_RECIPES[name]
+    teacher = row.teacher
     if plan.models:
-        _check_trained(plan, [name])
-        return folder
+        body = ground_body(ground_at(plan.scale, plan.ground))
+        return lent(plan, folder, scales(row), {"name": name, "body_weights": fingerprint(body)})
     taught = {"teacher": str(trained(plan, teacher))} if teacher else {}
     run_recipe(name, SCALES[plan.scale].recipe, folder, {"seed": str(plan.seed), **taught}, plan.ground, watch)
     return folder
 
 
-def _check_trained(plan: Plan, rows: Sequence[str]) -> None:
-    """ValueError where another run is to lend its models and lacks one."""
-    needed = {*rows, *(HEAD_RECIPES[name].teacher for name in rows)} - {""}
-    for name in sorted(needed) if plan.models else ():
-        if not (plan.trained / "heads" / name / "model.safetensors").is_file():
-            raise ValueError(
-                f"no trained {name} in {plan.models}; give the folder of a run that has it, or no --models"
-            )
+def lent(plan: Plan, folder: Path, sizes: Mapping[str, LoopConfig], about: Mapping[str, str]) -> Path:
+    """The folder of a model that another run has trained, at the plan's scale and seed, and as `about` says.
+
+    ValueError where it has not; nothing is written.
+    """
+    instead = "give the folder of a run that has it, or no --models"
+    if not all((folder / name).is_file() for name in (TRAINED, "model.safetensors")):
+        raise ValueError(f"no trained {folder.name} in {plan.models}; {instead}")
+    found = read_json(folder / TRAINED)
+    known = {name: value for name, value in found.get("recipe", {}).items() if name in about}
+    wanted = identity_of(replace(sizes[SCALES[plan.scale].recipe], seed=plan.seed), about)
+    check_identity({**found, "recipe": known}, wanted, folder, instead)
+    return folder
 
 
 def arms_of(run: Comparison, name: str, folder: Path) -> dict[str, Arm]:

@@ -19,7 +19,7 @@ from orderhead.studies.beside import difference, row_of
 from orderhead.studies.compare import BASELINE, Arm, Comparison
 from orderhead.studies.epochs import LOOK_IMAGES, Look, looking, looks_at
 from orderhead.studies.plan import SCALES, Plan
-from orderhead.studies.rounds import arms_and_random, baseline, train_and_measure
+from orderhead.studies.rounds import arms_and_random, baseline, lent, train_and_measure
 from orderhead.studies.told import Told
 from orderhead.training.recipes import run_recipe
 from orderhead.training.scratch import PLAIN, SCRATCH, VARIED
@@ -76,10 +76,10 @@ def _write(plan: Plan, run: Comparison, rows: Sequence[str]) -> None:
 def plain_body(plan: Plan, name: str) -> MAR:
     """A row of `PLAIN`, frozen; trained in `bodies/NAME` unless it is. ValueError where another run is to lend it."""
     folder = plan.trained / "bodies" / name
-    if not plan.models:
+    if plan.models:
+        lent(plan, folder, PLAIN[name].scales, {"name": name})
+    else:
         run_recipe(name, SCALES[plan.scale].recipe, folder, {"seed": str(plan.seed)}, plan.ground)
-    elif not (folder / "model.safetensors").is_file():
-        raise ValueError(f"no trained {name} in {plan.models}; give the folder of a run that has it, or no --models")
     return load_body(str(folder)).requires_grad_(False)
 
 

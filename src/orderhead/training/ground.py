@@ -79,15 +79,24 @@ class GroundRecipe:
     def on(self, ground: Ground) -> Recipe:
         """The recipe on a ground. ValueError where the ground's body or tokenizer is not here."""
         body = ground_config(ground)
+        folder = opened(ground.images, body)
         sizes = {name: value for name, value in asdict(body).items() if name != "tokenizer"}
-        about = {**self.about, "sizes": sizes, **images_identity(ground.images, body)}
+        about = {**self.about, "sizes": sizes, **images_identity(ground.images, body, folder)}
         return Recipe(
-            self.summary, lambda: self.build(body), lambda config: self.task(*image_tokens(ground.images, body)),
-            self.scales, about=about,
+            self.summary, lambda: self.build(body),
+            lambda config: self.task(*image_tokens(ground.images, body, folder)), self.scales, about=about,
         )  # fmt: skip
 
 
-def image_tokens(images: str, body: MARConfig = SIZES["tiny"]) -> tuple[Tokens, Tensor]:
+def opened(images: str, body: MARConfig) -> ImageFolder | None:
+    """The folder of that name, listed once for all that is asked of it; None for a data set. ValueError as for
+    `image_tokens`."""
+    return None if images in IMAGES else _folder(images, body, _tokenizer(body))
+
+
+def image_tokens(
+    images: str, body: MARConfig = SIZES["tiny"], folder: ImageFolder | None = None
+) -> tuple[Tokens, Tensor]:
     """Tokens of images under a body's tokenizer, and their labels (N,).
 
     `images` is a name of `data.images.IMAGES`, whose tokens (the posteriors' means) are in memory, or a folder with one
@@ -96,20 +105,16 @@ def image_tokens(images: str, body: MARConfig = SIZES["tiny"]) -> tuple[Tokens, 
     """
     tokenizer = _tokenizer(body)
     if images not in IMAGES:
-        return _folder_tokens(images, body, tokenizer)
+        return _folder_tokens(folder or _folder(images, body, tokenizer), body, tokenizer)
     tokens, labels_N = cached_tokens(images, tokenizer.encode, fingerprint(tokenizer))
     _check_classes(images, labels_N, body)
     return tokens, labels_N
 
 
-def images_identity(images: str, body: MARConfig) -> dict[str, Any]:
-    """What decides `image_tokens`: which images they are, wherever those lie, and the tokenizer's weights.
-
-    ValueError as for `image_tokens`.
-    """
-    tokenizer = _tokenizer(body)
-    which = images if images in IMAGES else _folder(images, body, tokenizer).identity
-    return {"train_images": which, "tokenizer_weights": fingerprint(tokenizer)}
+def images_identity(images: str, body: MARConfig, folder: ImageFolder | None) -> dict[str, Any]:
+    """What decides `image_tokens`: which images they are, wherever those lie, and the tokenizer's weights."""
+    which = images if folder is None else folder.identity
+    return {"train_images": which, "tokenizer_weights": fingerprint(_tokenizer(body))}
 
 
 def few(tokens: Tokens, labels_N: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -144,8 +149,7 @@ def _folder(images: str, body: MARConfig, tokenizer: KLTokenizer) -> ImageFolder
     return folder
 
 
-def _folder_tokens(images: str, body: MARConfig, tokenizer: KLTokenizer) -> tuple[Tokens, Tensor]:
-    folder = _folder(images, body, tokenizer)
+def _folder_tokens(folder: ImageFolder, body: MARConfig, tokenizer: KLTokenizer) -> tuple[Tokens, Tensor]:
     assert folder.labels_M is not None
     device = default_device()
     network = deepcopy(tokenizer).to(device)  # the loaded one stays where it is

@@ -17,7 +17,7 @@ from orderhead.oracles.importance import Oracle
 from orderhead.oracles.load import fitting_classifier
 from orderhead.oracles.table import CLASSIFIER_ORACLES, make_oracle
 from orderhead.training.bodies import BODY_MODES
-from orderhead.training.ground import Ground, few, ground_at, ground_body, image_tokens, images_identity
+from orderhead.training.ground import Ground, few, ground_at, ground_body, image_tokens, images_identity, opened
 from orderhead.training.heads import (
     HeadAndBody,
     HeadRecipe,
@@ -40,6 +40,7 @@ UNTRAINED = ("summary", "reported", "modes")  # fields that change no weight
 def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
     """A row of the study on a ground. The body is loaded once; what trains it trains a copy."""
     body = ground_body(ground)
+    folder = opened(ground.images, body.config)
     oracle, network = _taught(row, body) if row.teacher else _oracle(row, body, ground.classifier)
 
     def build() -> nn.Module:
@@ -47,7 +48,7 @@ def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
         return head if own is None else HeadAndBody(head, own)
 
     def task(config: LoopConfig) -> tuple[int, Loss, Evaluation | None]:
-        tokens, labels = image_tokens(ground.images, body.config)
+        tokens, labels = image_tokens(ground.images, body.config, folder)
         target = asked(oracle)
         if row.oracle_images:
             tokens, labels = few(tokens, labels, min(row.oracle_images, config.images))  # no run sees more
@@ -59,7 +60,7 @@ def on_ground(row: HeadRecipe, ground: Ground) -> Recipe:
 
     about = {k: v for k, v in asdict(row).items() if k not in (*UNTRAINED, "scaling", "teacher")}
     about |= {"body_weights": fingerprint(body), "oracle_weights": fingerprint(network)}
-    about |= images_identity(ground.images, body.config)
+    about |= images_identity(ground.images, body.config, folder)
     return Recipe(row.summary, build, task, scales(row), saver(row), about)
 
 

@@ -111,10 +111,14 @@ def identity_of(config: LoopConfig, about: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps({"loop": loop, "recipe": dict(about)}))
 
 
-def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path) -> None:
+def check_identity(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path, instead: str = "choose another --out"
+) -> None:
     """ValueError names what the run in `where` has other than wanted."""
+    if "loop" not in found:
+        raise ValueError(f"{where} is of an earlier version, which did not say all that decides a run; {instead}")
     if said := "; ".join(filter(None, (changes(found.get(part, {}), wanted[part]) for part in wanted))):
-        raise ValueError(f"{where} is of a run with other settings ({said}); choose another --out")
+        raise ValueError(f"{where} is of a run with other settings ({said}); {instead}")
 
 
 @dataclass

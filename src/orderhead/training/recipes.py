@@ -34,6 +34,7 @@ from orderhead.training.recipe import Recipe, configure, seeded
 from orderhead.training.scratch import PLAIN
 from orderhead.training.variants import HEAD_RECIPES
 
+TRAINED = "trained.json"  # in the folder of a finished run: with what it was trained
 IMAGENET = 1_281_167  # training images, an epoch of the full scale
 HELD_OUT = 128  # every so manyth image is not trained on
 
@@ -178,15 +179,16 @@ def run_recipe(
     """
     recipe, rest = _recipe(name, scale, overrides or {}, ground)
     config = configure(lookup("scale", scale, recipe.scales), rest)
-    identity, done = identity_of(config, recipe.about), Path(out) / "trained.json"
-    if done.is_file():
+    about = {"name": name, **recipe.about}
+    identity, done = identity_of(config, about), Path(out) / TRAINED
+    if done.is_file() and (Path(out) / "model.safetensors").is_file():
         check_identity(read_json(done), identity, Path(out))
         return
     Path(out).mkdir(parents=True, exist_ok=True)  # before hours of encoding
     n, loss, evaluation = recipe.task(config)
     every = [(max(60_000, config.images // 100), evaluation)] if evaluation else []
     every += [(config.images // watch[0], watch[1])] if watch else []
-    model = train(seeded(recipe.build, config.seed), loss, n, config, Path(out), every, about=recipe.about)
+    model = train(seeded(recipe.build, config.seed), loss, n, config, Path(out), every, about=about)
     if dist.rank() == 0:
         recipe.save(model, Path(out))
         write_json(done, identity)
