@@ -70,10 +70,10 @@ def test_a_teacher_that_changes_makes_another_student(tmp_path, ground):
         run_recipe("knowledge_distillation", "smoke", out, few | {"teacher": str(tmp_path / "1")}, ground)
 
 
-def test_models_without_the_teacher_are_refused(tmp_path, ground):
+def test_models_of_which_nobody_says_how_they_were_trained_are_not_lent(tmp_path, ground):
     models = tmp_path / "models"
     save_model(_head(), models / "heads" / "knowledge_distillation")
-    with pytest.raises(ValueError, match="no trained nonaligned_oracle_10ep in"):
+    with pytest.raises(ValueError, match="no trained knowledge_distillation in"):
         section5.alternatives(Plan(tmp_path / "out", "smoke", ("knowledge_distillation",), ground, models=models))
     assert not (tmp_path / "out").exists()
 
