@@ -34,7 +34,7 @@ def test_every_run_makes_every_step_in_turn():
 
         return noted
 
-    done = turns.in_turn({"one": noting("one"), "two": noting("two")}, CPU, lambda: told.append(1))
+    done = turns.alternate({"one": noting("one"), "two": noting("two")}, CPU, lambda: told.append(1))
     assert steps == ["one", "two"] * 4
     assert len(told) == 8
     assert all(spent > 0 for spent in done.seconds.values())
@@ -54,7 +54,7 @@ def test_what_fails_in_one_run_is_raised_and_stops_the_others(error):
         return _run(SHORT)(lambda: (pause(), steps.append(1)))
 
     with pytest.raises(error, match="no scores today"):
-        turns.in_turn({"one": _run(Settings(order=broken, steps=4, denoise_steps=2)), "two": other}, CPU)
+        turns.alternate({"one": _run(Settings(order=broken, steps=4, denoise_steps=2)), "two": other}, CPU)
     assert len(steps) < 4
 
 
@@ -207,7 +207,7 @@ def test_ratios_are_of_one_round_and_their_median_is_told(monkeypatch):
         {"random": 1.0, "fast": 1.1, "slow": 2.0}, {"random": 2.0, "fast": 2.4, "slow": 4.2},
         {"random": 4.0, "fast": 4.0, "slow": 8.0},
     ])  # fmt: skip
-    monkeypatch.setattr(bench, "in_turn", lambda *args: turns.Round(next(rounds)))
+    monkeypatch.setattr(bench, "alternate", lambda *args: turns.Round(next(rounds)))
     fast, slow = bench.measure(bench.Setting("tiny", steps=16, denoise_steps=5), rounds=3, modes=("fast", "slow"))
     assert (fast["ratio"], fast["least"], fast["greatest"]) == (1.1, 1.0, 1.2)
     assert (slow["ratio"], slow["rounds"]) == (2.0, 3)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from orderhead.console import Float, Int, OptionalFloat, OptionalInt
+from orderhead.core.checks import check_seed
 
 if TYPE_CHECKING:
     from orderhead.body.mar import MARConfig
@@ -68,7 +69,7 @@ class SamplingOptions:
         """
         from orderhead.sampling.presets import HEADS, filled
 
-        check_seed(self.seed)
+        check_seed(self.seed, "--seed")
         given = {
             "steps": self.steps, "denoise_steps": denoise_of(self.denoise_steps), "cfg_scale": self.cfg,
             "solver": None if self.solver == "auto" else self.solver, "schedule": schedule_of(self.schedule),
@@ -146,12 +147,6 @@ def denoise_of(text: str | None) -> DenoiseSteps | None:
     except ValueError:
         raise ValueError(f"--denoise-steps is a whole number, FIRST:LAST, or numbers; got {text!r}") from None
     return numbers[0] if len(numbers) == 1 else numbers
-
-
-def check_seed(seed: int) -> None:
-    """ValueError outside [0, 2**32)."""
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"--seed lies in [0, 2**32), got {seed}")
 
 
 def split(text: str) -> list[str]:

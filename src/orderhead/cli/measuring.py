@@ -9,13 +9,13 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from orderhead import console
 from orderhead.console import Int, OptionalInt, show, wrote
+from orderhead.core.checks import check_seed
 from orderhead.options import (
     GroundOptions,
     JudgeOptions,
     JudgingOptions,
     Names,
     SamplingOptions,
-    check_seed,
     parse_seeds,
     split,
 )
@@ -209,7 +209,7 @@ def schedule(
     from orderhead.report import build
     from orderhead.studies.information import schedules
 
-    check_seed(seed)
+    check_seed(seed, "--seed")
     chosen = None if real == "auto" else real
     show(schedules(Path(out), body, steps, images, chosen, tokenizer, seed), json)
     page = build(out)

@@ -20,3 +20,9 @@ def within(name: str, value: Any, low: float, high: float) -> float:
     if not isinstance(value, Real) or not low <= float(value) <= high:
         raise ValueError(f"{name} lies in [{low:g}, {high:g}], got {value!r}")
     return float(value)
+
+
+def check_seed(seed: int, name: str = "seed") -> None:
+    """ValueError outside [0, 2**32)."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"{name} lies in [0, 2**32), got {seed}")

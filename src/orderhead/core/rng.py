@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orderhead.core.checks import check_seed
+
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -44,12 +46,6 @@ def philox(counter: Tensor, key: tuple[int, int], rounds: int = 10) -> Tensor:
         c0, c1, c2, c3 = hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0
         k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
     return torch.stack([c0, c1, c2, c3], dim=-1)
-
-
-def check_seed(seed: int, name: str = "seed") -> None:
-    """ValueError outside [0, 2**32)."""
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"{name} lies in [0, 2**32), got {seed}")
 
 
 def _words(seed: int, stream: Stream, index: Tensor, cell: Tensor, draw: Tensor | int, k: int) -> Tensor:

@@ -42,7 +42,6 @@ def _order(node: ast.expr) -> SpatialOrder:
             raise ValueError(
                 f"{node.id} is no part of a combination, where its schedule {SCHEDULE_OF[node.id]} is lost"
             )
-
         return lookup("order", node.id, SPATIAL)
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise ValueError(f"this is no order: {ast.unparse(node)!r}; orders are names, or combinations of them")

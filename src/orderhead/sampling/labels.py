@@ -10,9 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from orderhead.body.mar import MARConfig
-from orderhead.core.checks import whole
+from orderhead.core.checks import check_seed, whole
 from orderhead.core.names import unknown
-from orderhead.core.rng import check_seed
 
 
 def class_numbers(labels: Any, config: MARConfig) -> list[int]:

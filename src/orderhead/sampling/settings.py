@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orderhead.body.mar import MAR
-from orderhead.core.checks import whole, within
+from orderhead.core.checks import check_seed, whole, within
 from orderhead.core.names import lookup, unknown
-from orderhead.core.rng import Official, Paired, Randomness, check_seed
+from orderhead.core.rng import Official, Paired, Randomness
 from orderhead.orders.guidance import CFG_RANGE
 from orderhead.orders.learned import LEARNED, Learned, learned_by
 from orderhead.orders.policy import POLICIES, Policy, Spatial
@@ -31,7 +31,8 @@ EXACT: Mapping[str, Any] = dict.fromkeys(KEPT, 1) | {"denoise_by": "even"}
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting of a run but the images' numbers and labels. The defaults are the study's.
+    """Every setting of a run but the images' numbers and labels. The defaults are the study's, but for
+    guidance: without a `cfg_scale` there is none.
 
     `order`: a name of `POLICIES` or `LEARNED`, names combined as in `shift(raster)` (`orders.written`), or a
     policy. `head`: the head that a learned order asks, by name. `schedule`: cosine, linear, one_by_one, or explicit

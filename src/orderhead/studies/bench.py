@@ -29,7 +29,7 @@ from orderhead.sampling.settings import Settings
 from orderhead.sampling.stream import labels_of
 from orderhead.studies import reference
 from orderhead.studies.memory import peak
-from orderhead.studies.turns import Run, in_turn, sampled, wait
+from orderhead.studies.turns import Run, alternate, sampled, wait
 from orderhead.training.heads import HeadRecipe, untrained_head
 
 RANDOM, PUBLISHED = "random", "published"
@@ -110,7 +110,7 @@ def measure(
         published = reference.load(checkout, body, setting.denoise_steps)
         runs[PUBLISHED] = partial(reference.sample, published, setting.settings, labels_B, dtype=DTYPES[setting.dtype])
     for _ in range(WARM_UPS.get(body.device.type, 0)):
-        in_turn(runs, body.device)
+        alternate(runs, body.device)
     found = _rounds(runs, heads, rounds, body.device, setting.steps)
     rows = [_row(mode, found, setting) | (_head(mode, found) if mode in heads else {}) for mode in modes]
     if checkout:
@@ -175,7 +175,7 @@ def _rounds(
             for head in heads.values():
                 head.seconds = 0.0
             first = k % len(names)
-            done = in_turn({name: runs[name] for name in names[first:] + names[:first]}, device, bar.update)
+            done = alternate({name: runs[name] for name in names[first:] + names[:first]}, device, bar.update)
             for name, spent in done.seconds.items():
                 found.seconds[name].append(spent)
             for name, head in heads.items():

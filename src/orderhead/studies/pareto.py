@@ -42,7 +42,7 @@ from orderhead.studies.beside import Difference, differences
 from orderhead.studies.compare import BASELINE, Arm, Comparison, execute
 from orderhead.studies.information import curves
 from orderhead.studies.seeds import pooled
-from orderhead.studies.turns import Pause, in_turn, sampled
+from orderhead.studies.turns import Pause, alternate, sampled
 from orderhead.studies.worlds import LEAST_IMAGES, World
 
 OWN = ("steps", "denoise_steps", "solver", "schedule", *EXACT)  # what a point has for itself, beside its order
@@ -239,7 +239,7 @@ def _timed(body: MAR, arms: Mapping[str, Settings]) -> dict[str, float]:
 
     for settings in arms.values():  # what is done but once is not to be counted
         sampled(replace(settings, steps=1, schedule=None, denoise_steps=1), body, 1, lambda: None)
-    spent = in_turn({name: partial(again, name) for name in arms}, body.device).seconds
+    spent = alternate({name: partial(again, name) for name in arms}, body.device).seconds
     return {name: each / times[name] for name, each in spent.items()}
 
 

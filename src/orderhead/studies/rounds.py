@@ -59,11 +59,10 @@ def train_and_measure(
 
     `arms` maps a run, a row and its folder to what is sampled (`arms_of`: one a mode); `watch` looks at rows by name.
     """
-    for name in rows if plan.models else ():
-        trained(plan, name)  # before anything is sampled
+    others = {name: trained(plan, name) for name in rows} if plan.models else {}  # before anything is sampled
     execute(run)
     for name in rows:
-        folder = trained(plan, name, watch.get(name))
+        folder = others[name] if plan.models else trained(plan, name, watch.get(name))
         run = replace(run, arms={**run.arms, **(arms or arms_of)(run, name, folder)})
         execute(run)
     return run

@@ -57,7 +57,7 @@ class Round:
     tokens: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def in_turn(cases: Mapping[str, Run], device: torch.device, step: Callable[[], object] = lambda: None) -> Round:
+def alternate(cases: Mapping[str, Run], device: torch.device, step: Callable[[], object] = lambda: None) -> Round:
     """All cases go forward step by step, in turn; `step` is told of each step.
 
     What one raises is raised here, and stops the others at their next step.

@@ -146,7 +146,7 @@ class _Run:
         tensors = load_tensors(path)
         with safe_open(path, "pt") as file:
             found = file.metadata()
-        check_identity(json.loads(found["config"]), json.loads(self.config), path)
+        check_identity(json.loads(found.get("config", "{}")), json.loads(self.config), path)
         self.step, self.seconds = int(found["step"]), float(found["seconds"])
 
         def part(prefix: str) -> dict[str, Tensor]:
